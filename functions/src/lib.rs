@@ -1,40 +1,66 @@
 //! The control plane: stateless functions over one PostgreSQL, the same handlers in Lambda and on one machine.
 
 mod config;
+mod error;
+mod housekeeping;
+pub mod lambda;
+mod migrations;
+mod openapi;
+mod request;
+pub mod routes;
+mod store;
 
 pub use config::{Config, ConfigError};
+pub use error::Error;
+pub use housekeeping::{Swept, sweep};
+pub use migrations::{migrate, schema_version};
+pub use openapi::document as openapi_document;
 
-/// What every handler shares: the pool and the settings.
+use jobplane_protocol::{Token, TokenKind};
+use request::TokenHash;
+use store::Db;
+
+/// What every handler shares: the pool and the settings. Cheap to clone.
 #[derive(Clone)]
-pub struct App {}
+pub struct App {
+    db: Db,
+    admin: Option<TokenHash>,
+    cell: std::sync::Arc<str>,
+}
 
 impl App {
     /// Makes the pool; connects only when a request needs it.
-    pub fn new(_config: &Config) -> Result<Self, ConfigError> {
-        Ok(Self {})
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let admin = match &config.admin_token {
+            None => None,
+            Some(text) => {
+                let token = Token::parse(text).filter(|token| token.kind() == TokenKind::Admin).ok_or(
+                    Error::Setup("JOBPLANE_ADMIN_TOKEN must look like jp_admin_CELL_ and 64 hex digits"),
+                )?;
+                Some(TokenHash::of(&token))
+            }
+        };
+        Ok(Self { db: Db::new(config)?, admin, cell: config.cell.as_str().into() })
+    }
+
+    /// Whether this is the operator's token. Hashes are compared, so the time it takes tells nothing.
+    fn check_admin(&self, token: &Token) -> Result<(), Error> {
+        if self.admin == Some(TokenHash::of(token)) { Ok(()) } else { Err(Error::unauthorized()) }
+    }
+
+    /// Makes a token of this cell.
+    fn mint(&self, kind: TokenKind) -> Token {
+        // Three version 4 UUIDs carry 366 random bits from the operating system; the hash spreads them over 256.
+        let mut seed = [0; 48];
+        for part in seed.chunks_exact_mut(16) {
+            part.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        }
+        use sha2::Digest;
+        Token::mint(kind, &self.cell, sha2::Sha256::digest(seed).into())
     }
 }
 
 /// The whole table of routes as one service.
-pub fn router(_app: App) -> axum::Router {
-    axum::Router::new()
+pub fn router(app: App) -> axum::Router {
+    routes::serve(app, |_| true)
 }
-
-/// Brings the database to this build's schema, under an advisory lock. Answers the schema's version.
-pub async fn migrate(_database_url: &str) -> Result<i32, Error> {
-    Ok(0)
-}
-
-/// What one sweep did.
-#[derive(Debug, Default)]
-pub struct Swept {}
-
-/// One round of the scheduled housekeeping, such as once a minute.
-pub async fn sweep(_app: &App) -> Result<Swept, Error> {
-    Ok(Swept {})
-}
-
-/// Why a statement or a route did not do what it should.
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct Error;

@@ -52,7 +52,7 @@ impl Checks {
     }
 
     /// A number within bounds.
-    pub fn range<N: PartialOrd + std::fmt::Display>(
+    pub fn range<N: PartialOrd + Copy + std::fmt::Display>(
         &mut self,
         field: &str,
         value: N,

@@ -1,0 +1,157 @@
+//! Everything that can go wrong, and the one place where it becomes a status, a code and a sentence.
+
+use crate::ConfigError;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use deadpool_postgres::PoolError;
+use jobplane_protocol::{ErrorCode, FieldError, Problem};
+use tokio_postgres::error::SqlState;
+
+/// Why a call did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller is told, and can act on it.
+    #[error("{0}")]
+    Refused(Box<Problem>),
+    /// The tenant's rate limit; the bucket has room again after so many seconds.
+    #[error("rate limit, {retry_after_seconds} s to wait")]
+    RateLimited {
+        /// Whole seconds until the same call passes, at least one.
+        retry_after_seconds: u64,
+    },
+    /// No connection to PostgreSQL was to be had in time.
+    #[error("no database connection: {0}")]
+    Connection(#[from] PoolError),
+    /// PostgreSQL refused or failed a statement.
+    #[error("database: {}", source_of(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// A statement took too long.
+    #[error("a statement took too long")]
+    TimedOut,
+    /// A migration failed; the ones before it stay applied.
+    #[error("migration: {0}")]
+    Migration(#[from] refinery::Error),
+    /// A row held what its schema should have kept out.
+    #[error("stored data: {0}")]
+    Stored(String),
+    /// A setting is missing or not acceptable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The process could not be set up.
+    #[error("{0}")]
+    Setup(&'static str),
+}
+
+/// tokio-postgres says what PostgreSQL said only in its source.
+fn source_of(error: &tokio_postgres::Error) -> String {
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
+}
+
+impl Error {
+    /// A refusal with this code and this sentence.
+    pub(crate) fn refused(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self::Refused(Box::new(Problem::new(code, detail)))
+    }
+
+    /// A refusal that names fields.
+    pub(crate) fn fields(code: ErrorCode, errors: Vec<FieldError>) -> Self {
+        let mut problem = Problem::new(code, "the request was refused, nothing was changed; see errors");
+        problem.errors = errors;
+        Self::Refused(Box::new(problem))
+    }
+
+    /// A refusal of one field.
+    pub(crate) fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::fields(
+            ErrorCode::InvalidRequest,
+            vec![FieldError { field: field.into(), detail: detail.into() }],
+        )
+    }
+
+    /// No token, or none that is known and still good.
+    pub(crate) fn unauthorized() -> Self {
+        Self::refused(
+            ErrorCode::Unauthorized,
+            "send `Authorization: Bearer TOKEN` with a token that is known, not revoked and not expired",
+        )
+    }
+
+    /// The problem to answer, and how long to wait before trying again.
+    pub(crate) fn problem(&self) -> (Problem, Option<u64>) {
+        match self {
+            Self::Refused(problem) => (Problem::clone(problem), None),
+            Self::RateLimited { retry_after_seconds } => {
+                let detail =
+                    format!("the tenant's rate limit is reached; try again in {retry_after_seconds} s");
+                (Problem::new(ErrorCode::RateLimited, detail), Some(*retry_after_seconds))
+            }
+            Self::Database(error) if is_away(error) => unavailable(),
+            Self::Connection(_) | Self::TimedOut => unavailable(),
+            Self::Database(error) if is_data(error) => {
+                let detail = "a value cannot be stored: out of range, or text with U+0000";
+                (Problem::new(ErrorCode::InvalidRequest, detail), None)
+            }
+            Self::Database(_) | Self::Migration(_) | Self::Stored(_) | Self::Config(_) | Self::Setup(_) => (
+                Problem::new(ErrorCode::Internal, "the controller failed; the same call may be tried again"),
+                None,
+            ),
+        }
+    }
+}
+
+fn unavailable() -> (Problem, Option<u64>) {
+    let detail = "the database is away or full; whether the call took effect is not known: repeat it";
+    (Problem::new(ErrorCode::Unavailable, detail), Some(1))
+}
+
+/// The connection broke, or the server is starting, stopping or full (classes 08, 53 and 57).
+fn is_away(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => ["08", "53", "57"].iter().any(|class| code.code().starts_with(class)),
+        None => {
+            error.is_closed()
+                || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
+        }
+    }
+}
+
+/// PostgreSQL cannot represent a value that the checks let through (class 22).
+fn is_data(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code().starts_with("22"))
+}
+
+/// Turns the violation of this unique constraint into `name_taken`.
+pub(crate) fn taken(constraint: &str, what: &str) -> impl FnOnce(Error) -> Error {
+    move |error| match &error {
+        Error::Database(db)
+            if db.code() == Some(&SqlState::UNIQUE_VIOLATION)
+                && db.as_db_error().and_then(|db| db.constraint()) == Some(constraint) =>
+        {
+            Error::refused(ErrorCode::NameTaken, format!("{what} of that name exists"))
+        }
+        _ => error,
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (problem, retry_after) = self.problem();
+        if problem.status >= 500 {
+            tracing::error!(code = ?problem.code, cause = %self, "request failed");
+        }
+        answer(&problem, retry_after)
+    }
+}
+
+/// A problem document.
+fn answer(problem: &Problem, retry_after: Option<u64>) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = serde_json::to_string(problem).unwrap_or_default();
+    let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

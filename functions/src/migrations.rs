@@ -1,0 +1,44 @@
+//! Bringing the database to this build's schema.
+
+use crate::store::Db;
+use crate::{Error, routes::health};
+use tokio_postgres::NoTls;
+
+mod embedded {
+    refinery::embed_migrations!("../migrations");
+}
+
+/// The advisory lock under which migrations run; any number will do as long as it stays.
+const LOCK: i64 = 0x6a6f_6270_6c61_6e65;
+
+/// The schema that this build wants: the version of its newest migration.
+pub fn schema_version() -> i32 {
+    embedded::migrations::runner()
+        .get_migrations()
+        .iter()
+        .map(|m| i64::from(m.version()))
+        .max()
+        .map_or(0, |v| i32::try_from(v).unwrap_or(i32::MAX))
+}
+
+/// Brings the database to this build's schema and answers its version. Several may call it at once: an advisory
+/// lock lets one go first. Needs a direct connection, since a transaction pooler keeps no session lock.
+pub async fn migrate(database_url: &str) -> Result<i32, Error> {
+    let (mut client, connection) = tokio_postgres::connect(database_url, NoTls).await?;
+    let driver = tokio::spawn(connection);
+    client.query_typed("select pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
+    let ran = embedded::migrations::runner().run_async(&mut client).await;
+    // The lock goes with the session.
+    drop(client);
+    if let Ok(Err(error)) = driver.await {
+        tracing::warn!(%error, "the connection that migrated did not close cleanly");
+    }
+    ran?;
+    Ok(schema_version())
+}
+
+/// The version of the newest migration that was applied.
+pub(crate) async fn applied(db: &Db) -> Result<i32, Error> {
+    let row = db.row(health::APPLIED, &[]).await?;
+    Ok(row.map(|row| row.try_get::<_, Option<i32>>("version")).transpose()?.flatten().unwrap_or_default())
+}

@@ -1,0 +1,163 @@
+//! The pool, and how a statement is run: unnamed and with its types stated, so that a transaction pooler may stand
+//! between. One statement to a file in `store/`, headed by what it guarantees.
+
+use crate::{Config, Error};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use jiff::Timestamp;
+use std::time::Duration;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{NoTls, Row, error::SqlState};
+use uuid::Uuid;
+
+/// How long a call waits for a free connection, or for a new one to be made.
+const CONNECTION_WAIT: Duration = Duration::from_secs(5);
+/// How long a statement may take before its caller is told to try again.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(25);
+
+/// The pool of connections to PostgreSQL.
+#[derive(Clone)]
+pub(crate) struct Db(Pool);
+
+impl Db {
+    /// Makes the pool; it connects when the first statement needs it.
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        let mut database: tokio_postgres::Config = config.database_url.parse()?;
+        database.application_name("jobplane").connect_timeout(CONNECTION_WAIT);
+        let manager =
+            Manager::from_config(database, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(CONNECTION_WAIT))
+            .create_timeout(Some(CONNECTION_WAIT))
+            .build()
+            .map_err(|_| Error::Setup("the pool has no runtime"))?;
+        Ok(Self(pool))
+    }
+
+    /// A connection of its own, for what needs a transaction.
+    pub(crate) async fn connection(&self) -> Result<Object, Error> {
+        Ok(self.0.get().await?)
+    }
+
+    /// Runs one statement in a transaction of its own. A deadlock undid it whole, so it is tried once more.
+    pub(crate) async fn rows(&self, sql: &str, binds: &[&dyn Bind]) -> Result<Vec<Row>, Error> {
+        let connection = self.connection().await?;
+        let tried = tokio::time::timeout(STATEMENT_LIMIT, async {
+            match rows(&connection, sql, binds).await {
+                Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {
+                    rows(&connection, sql, binds).await
+                }
+                tried => tried,
+            }
+        })
+        .await;
+        match tried {
+            Ok(tried) => Ok(tried?),
+            // The connection is still busy with it: nobody else may get it.
+            Err(_) => {
+                drop(Object::take(connection));
+                Err(Error::TimedOut)
+            }
+        }
+    }
+
+    /// The first row of a statement that answers one or none.
+    pub(crate) async fn row(&self, sql: &str, binds: &[&dyn Bind]) -> Result<Option<Row>, Error> {
+        Ok(self.rows(sql, binds).await?.into_iter().next())
+    }
+}
+
+/// Runs one statement on this connection.
+pub(crate) async fn rows(
+    client: &tokio_postgres::Client,
+    sql: &str,
+    binds: &[&dyn Bind],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let typed: Vec<_> = binds.iter().map(|bind| (bind.sql(), bind.kind())).collect();
+    client.query_typed(sql, &typed).await
+}
+
+/// A value that knows which type PostgreSQL is to take it for.
+pub(crate) trait Bind: Send + Sync {
+    /// The value.
+    fn sql(&self) -> &(dyn ToSql + Sync);
+    /// Its type.
+    fn kind(&self) -> Type;
+}
+
+impl<T: Kind + ToSql + Send + Sync> Bind for T {
+    fn sql(&self) -> &(dyn ToSql + Sync) {
+        self
+    }
+
+    fn kind(&self) -> Type {
+        T::KIND
+    }
+}
+
+/// PostgreSQL's type for a Rust type, and for a list of it.
+pub(crate) trait Kind {
+    const KIND: Type;
+    const LIST: Type;
+}
+
+impl Kind for bool {
+    const KIND: Type = Type::BOOL;
+    const LIST: Type = Type::BOOL_ARRAY;
+}
+
+impl Kind for i16 {
+    const KIND: Type = Type::INT2;
+    const LIST: Type = Type::INT2_ARRAY;
+}
+
+impl Kind for i32 {
+    const KIND: Type = Type::INT4;
+    const LIST: Type = Type::INT4_ARRAY;
+}
+
+impl Kind for i64 {
+    const KIND: Type = Type::INT8;
+    const LIST: Type = Type::INT8_ARRAY;
+}
+
+impl Kind for f64 {
+    const KIND: Type = Type::FLOAT8;
+    const LIST: Type = Type::FLOAT8_ARRAY;
+}
+
+impl Kind for &str {
+    const KIND: Type = Type::TEXT;
+    const LIST: Type = Type::TEXT_ARRAY;
+}
+
+impl Kind for String {
+    const KIND: Type = Type::TEXT;
+    const LIST: Type = Type::TEXT_ARRAY;
+}
+
+impl Kind for &[u8] {
+    const KIND: Type = Type::BYTEA;
+    const LIST: Type = Type::BYTEA_ARRAY;
+}
+
+impl Kind for Uuid {
+    const KIND: Type = Type::UUID;
+    const LIST: Type = Type::UUID_ARRAY;
+}
+
+impl Kind for Timestamp {
+    const KIND: Type = Type::TIMESTAMPTZ;
+    const LIST: Type = Type::TIMESTAMPTZ_ARRAY;
+}
+
+impl<T: Kind> Kind for Option<T> {
+    const KIND: Type = T::KIND;
+    const LIST: Type = T::LIST;
+}
+
+impl<T: Kind> Kind for Vec<T> {
+    const KIND: Type = T::LIST;
+    const LIST: Type = T::LIST;
+}

@@ -1,0 +1,40 @@
+-- Makes a new execution of each dead letter that was not retried before, oldest first. It falls due at once, so
+-- it is ranked among its tenant's retries.
+-- $1 token hash, $2 execution id or null, $3 job or null, $4 failed before or null, $5 limit
+with caller as materialized (
+  select k.tenant_id from tenant_keys k
+  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+),
+chosen as materialized (
+  select d.execution_id, uuid7(now() + row_number() over () * interval '1 microsecond') as id
+  from (
+    select d.execution_id
+    from caller c join dead_letters d on d.tenant_id = c.tenant_id join jobs j on j.id = d.job_id
+    where d.retried_as is null and j.deleted_at is null
+      and ($2::uuid is null or d.execution_id = $2)
+      and ($3::uuid is null or d.job_id = $3)
+      and ($4::timestamptz is null or d.failed_at < $4)
+    order by d.failed_at, d.execution_id
+    limit $5
+    for update of d skip locked
+  ) d
+),
+retried as (
+  update dead_letters d set retried_as = c.id from chosen c where d.execution_id = c.execution_id
+  returning d.execution_id, d.retried_as
+),
+facts as (
+  insert into executions (id, tenant_id, job_id, queue_id, priority, input, env, traceparent, retried_from, created_at)
+  select r.retried_as, e.tenant_id, e.job_id, e.queue_id, e.priority, e.input, e.env, e.traceparent, e.id, now()
+  from retried r join executions e on e.id = r.execution_id
+  returning id, tenant_id, job_id, queue_id, priority, input, env
+),
+waiting as (
+  insert into delayed (execution_id, tenant_id, job_id, queue_id, priority, attempt, tries, bytes, due_at)
+  select f.id, f.tenant_id, f.job_id, f.queue_id, f.priority, 0, 0,
+    octet_length(j.env::text) + coalesce(octet_length(array_to_string(j.command, '')), 0)
+      + coalesce(octet_length(f.input), 0) + coalesce(octet_length(f.env::text), 0), now()
+  from facts f join jobs j on j.id = f.job_id
+)
+select (select array_agg(id order by id) from facts) as execution_ids
+from caller

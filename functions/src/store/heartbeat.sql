@@ -1,0 +1,28 @@
+-- Renews the leases that are still held under the named lease ids, never past their deadline.
+-- $1 token hash, $2 execution ids, $3 lease ids, $4 progresses or null, $5 lease seconds
+with caller as materialized (
+  select t.id, t.queues, t.tenant_ids from worker_tokens t
+  where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+),
+held as materialized (
+  select l.execution_id, i.progress
+  from unnest($2::uuid[], $3::uuid[], $4::text[]) as i (execution_id, lease_id, progress)
+    join leases l on l.execution_id = i.execution_id and l.lease_id = i.lease_id
+    join queues q on q.id = l.queue_id
+    cross join caller c
+  where (c.queues is null or q.name = any (c.queues)) and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
+  -- In one order everywhere, so that two batches cannot wait for each other.
+  order by l.execution_id
+  for update of l
+),
+renewed as (
+  update leases l
+  set expires_at = least(now() + make_interval(secs => $5), l.deadline_at),
+      progress = coalesce(h.progress, l.progress)
+  from held h
+  where l.execution_id = h.execution_id
+  returning l.execution_id, l.lease_id, l.expires_at, l.cancel_requested
+)
+select now() + make_interval(secs => $5) as lease_expires_at,
+  r.execution_id, r.lease_id, r.expires_at, r.cancel_requested
+from caller c left join renewed r on true

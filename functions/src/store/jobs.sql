@@ -1,0 +1,20 @@
+-- One of the caller's jobs, or a page of those not deleted, newest first. One row without an id when there is none.
+-- $1 token hash, $2 job id or null, $3 cursor (an id) or null, $4 limit
+select m.*
+from (
+  select k.tenant_id from tenant_keys k
+  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+) caller
+  left join lateral (
+    select j.id, j.name, j.command, j.image, j.env::text as env, q.name as queue, j.priority,
+      j.timeout_seconds, j.max_running, j.max_attempts, j.backoff_seconds, j.backoff_factor, j.backoff_cap_seconds,
+      j.created_at, j.updated_at, j.deleted_at
+    from jobs j join queues q on q.id = j.queue_id
+    where j.tenant_id = caller.tenant_id
+      and ($2::uuid is null or j.id = $2)
+      and ($2::uuid is not null or j.deleted_at is null)
+      and ($3::uuid is null or j.id < $3)
+    order by j.id desc
+    limit $4
+  ) m on true
+order by m.id desc

@@ -1,0 +1,41 @@
+-- A page of queues by name, with counts that stop at $4 + 1. Rows of a tenant or job at its limit count as parked.
+-- One row without a name when there are none; no row if the token is a worker's and not good.
+-- $1 worker token hash or null for the operator, $2 cursor (a name) or null, $3 limit, $4 counted at most
+with caller as materialized (
+  select 1 where $1::bytea is null
+  union all
+  select 1 from worker_tokens t
+  where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+),
+full_tenants as (
+  select t.id from tenants t
+  where t.max_running is not null
+    and t.max_running <= (select count(*) from leases l where l.tenant_id = t.id)
+),
+full_jobs as (
+  select j.id from jobs j
+  where j.max_running is not null
+    and j.max_running <= (select count(*) from leases l where l.tenant_id = j.tenant_id and l.job_id = j.id)
+)
+select q.*, now() as as_of
+from caller left join lateral (
+  select q.name, q.paused, line.waiting, line.parked,
+    (select count(*) from (select from delayed d where d.queue_id = q.id limit $4 + 1) x) as delayed,
+    (select count(*) from (select from leases l where l.queue_id = q.id limit $4 + 1) x) as running,
+    (select extract(epoch from now() - min(r.ready_at))::float8
+     from (select r.ready_at from ready r where r.queue_id = q.id and r.rank >= q.scan_from
+           order by r.rank limit 1000) r) as oldest_waiting_seconds
+  from queues q cross join lateral (
+    select count(*) filter (where not x.parked) as waiting, count(*) filter (where x.parked) as parked
+    from (
+      select r.tenant_id = any (array(select id from full_tenants))
+        or r.job_id = any (array(select id from full_jobs)) as parked
+      from ready r where r.queue_id = q.id and r.rank >= q.scan_from
+      order by r.rank limit $4 + 1
+    ) x
+  ) line
+  where $2::text is null or q.name > $2
+  order by q.name
+  limit $3
+) q on true
+order by q.name

@@ -1,0 +1,79 @@
+-- Ends the attempts whose leases are still held under the named lease ids, decides what follows and puts each
+-- execution where that is: done, back in line, or a dead letter. One statement: all of it or nothing.
+-- $1 token hash, or null for the controller itself; parallel arrays: $2 execution ids, $3 lease ids, $4 outcomes, $5 exit codes, $6 errors,
+-- $7 results, $8 retryable, $9 retry after seconds
+with caller as materialized (
+  select t.id, t.queues, t.tenant_ids from worker_tokens t
+  where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+  union all
+  select null, null, null where $1 is null
+),
+reported as materialized (
+  select i.*
+  from unnest($2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::text[], $7::text[], $8::bool[], $9::int[])
+      as i (execution_id, lease_id, outcome, exit_code, error, result, retryable, retry_after)
+    join leases l on l.execution_id = i.execution_id and l.lease_id = i.lease_id
+    join queues q on q.id = l.queue_id
+    cross join caller c
+  where (c.queues is null or q.name = any (c.queues)) and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
+  -- In one order everywhere, so that two batches cannot wait for each other.
+  order by l.execution_id
+  for update of l
+),
+ended as (
+  delete from leases l using reported i
+  where l.execution_id = i.execution_id and l.lease_id = i.lease_id
+  returning l.*, i.outcome, i.exit_code, i.error, i.result, i.retryable, i.retry_after
+),
+decided as materialized (
+  select e.*, j.max_attempts,
+    e.tries + (e.outcome <> 'released')::int as tries_spent,
+    case
+      when e.outcome = 'succeeded' then 'SUCCEEDED'
+      when e.outcome = 'cancelled' or e.cancel_requested then 'CANCELLED'
+      when e.outcome = 'released' then case when e.tries > 0 then 'RETRYING' else 'PENDING' end
+      when not e.retryable or e.tries + 1 >= j.max_attempts then 'FAILED'
+      else 'RETRYING'
+    end as status,
+    -- Exponential with a cap and ±20 % jitter; the exponent is bounded so that the power stays finite.
+    now() + make_interval(secs => case when e.outcome = 'released' then 0 else coalesce(e.retry_after,
+      least(j.backoff_cap_seconds, j.backoff_seconds * j.backoff_factor ^ least(e.tries, 100))
+      * (0.8 + 0.4 * random())) end) as next_attempt_at
+  from ended e cross join lateral (
+    select j.max_attempts, j.backoff_seconds, j.backoff_factor, j.backoff_cap_seconds
+    from jobs j where j.id = e.job_id) j
+),
+recorded as (
+  insert into attempts (execution_id, attempt, outcome, status, tries, lease_id, worker_id, started_at,
+    finished_at, next_attempt_at, exit_code, error, result, progress)
+  select execution_id, attempt, outcome, status, tries_spent, lease_id, worker_id, started_at, now(),
+    case when status in ('RETRYING', 'PENDING') then next_attempt_at end, exit_code, error, result, progress
+  from decided
+),
+-- Given back: first in line, in the flow of rows that fell due, so that another worker starts it at once.
+given_back as (
+  insert into ready (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at)
+  select d.execution_id, d.tenant_id, d.job_id, d.queue_id, d.priority + 1, d.attempt, d.tries, d.bytes,
+    q.virtual_rank, now()
+  from decided d join queues q on q.id = d.queue_id
+  where d.outcome = 'released' and d.status <> 'CANCELLED'
+),
+backing_off as (
+  insert into delayed (execution_id, tenant_id, job_id, queue_id, priority, attempt, tries, bytes, due_at)
+  select execution_id, tenant_id, job_id, queue_id, priority, attempt, tries_spent, bytes, next_attempt_at
+  from decided where status = 'RETRYING' and outcome <> 'released'
+),
+buried as (
+  insert into dead_letters (execution_id, tenant_id, job_id, attempts, reason, failed_at)
+  select execution_id, tenant_id, job_id, attempt,
+    left(concat(
+      case outcome when 'failed' then 'failed' when 'timed_out' then 'timed out' when 'expired' then 'lease expired'
+        else 'ran past its deadline' end,
+      ' on attempt ', tries_spent, ' of ', max_attempts, case when not retryable then ', not retryable' end,
+      ': ' || error), 1000),
+    now()
+  from decided where status = 'FAILED'
+)
+select d.execution_id, d.lease_id, d.attempt, d.status,
+  case when d.status in ('RETRYING', 'PENDING') then d.next_attempt_at end as next_attempt_at
+from caller c left join decided d on true

@@ -1,0 +1,106 @@
+-- Asks for executions of one job: all of them or none. Ranks what may start at once in its fair order.
+-- $1 token hash, $2 job id; parallel arrays: $3 inputs, $4 scheduled at, $5 priorities or null, $6 envs;
+-- $7 traceparent, $8 idempotency key or null, $9 fingerprint, $10 status to remember, $11 hours remembered,
+-- $12 rank unit, $13 days ahead at most
+with caller as materialized (
+  select t.* from tenant_keys k join tenants t on t.id = k.tenant_id
+  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+),
+job as materialized (
+  select j.*, octet_length(j.env::text) + coalesce(octet_length(array_to_string(j.command, '')), 0) as bytes
+  from jobs j join caller c on j.tenant_id = c.id
+  where j.id = $2 and j.deleted_at is null
+),
+items as materialized (
+  select i.place, uuid7(now()) as id, i.input, i.scheduled_at, coalesce(i.priority, j.priority) as priority, i.env,
+    j.bytes + coalesce(octet_length(i.input), 0) + coalesce(octet_length(i.env), 0) as bytes,
+    coalesce(i.scheduled_at > now(), false) as is_later
+  from unnest($3::text[], $4::timestamptz[], $5::smallint[], $6::text[])
+      with ordinality as i (input, scheduled_at, priority, env, place)
+    cross join job j
+),
+known as materialized (
+  select k.fingerprint from idempotency_keys k join caller c on k.tenant_id = c.id
+  where k.key = $8 and k.created_at > now() - make_interval(hours => $11)
+),
+acceptable as materialized (
+  select c.id as tenant_id, c.rate_limit_per_second as per_second, count(*) as count
+  from caller c cross join items i
+  where not exists (select from known)
+  group by c.id, c.rate_limit_per_second, c.max_priority
+  having max(i.priority) <= c.max_priority and coalesce(max(i.scheduled_at) <= now() + make_interval(days => $13), true)
+),
+-- A full bucket holds one second's worth, or one call's if that is more.
+rated as (
+  insert into tenant_rates (tenant_id, full_at)
+  select a.tenant_id, now() + make_interval(secs => a.count / a.per_second::float8)
+  from acceptable a where a.per_second is not null
+  on conflict (tenant_id) do update
+  set full_at = greatest(tenant_rates.full_at, now()) + (excluded.full_at - now())
+  where greatest(tenant_rates.full_at, now()) + (excluded.full_at - now())
+    <= now() + greatest(interval '1 second', excluded.full_at - now())
+  returning tenant_id
+),
+admitted as materialized (
+  select a.tenant_id from acceptable a
+  where a.per_second is null or exists (select from rated)
+),
+remembered as (
+  insert into idempotency_keys (tenant_id, key, fingerprint, execution_ids, status, created_at)
+  select a.tenant_id, $8, $9, (select array_agg(i.id order by i.place) from items i),
+    case when $10 then (select case when i.is_later then 'SCHEDULED' else 'PENDING' end from items i) end, now()
+  from admitted a where $8 is not null
+  on conflict (tenant_id, key) do update
+  set fingerprint = excluded.fingerprint, execution_ids = excluded.execution_ids,
+    status = excluded.status, created_at = excluded.created_at
+  where idempotency_keys.created_at <= now() - make_interval(hours => $11)
+  returning tenant_id
+),
+accepted as materialized (
+  select a.tenant_id from admitted a where $8 is null or exists (select from remembered)
+),
+facts as (
+  insert into executions (id, tenant_id, job_id, queue_id, priority, input, env, scheduled_at, traceparent, created_at)
+  select i.id, a.tenant_id, j.id, j.queue_id, i.priority, i.input, i.env::jsonb, i.scheduled_at, $7, now()
+  from accepted a cross join job j cross join items i
+),
+later as (
+  insert into delayed (execution_id, tenant_id, job_id, queue_id, priority, attempt, tries, bytes, due_at)
+  select i.id, a.tenant_id, j.id, j.queue_id, i.priority, 0, 0, i.bytes, i.scheduled_at
+  from accepted a cross join job j cross join items i where i.is_later
+),
+-- Start-time fair queueing. A flow's rows follow its last one in steps of unit / (weight × priority weight);
+-- a flow without rows begins at the rank being served. Concurrent calls read the same last rank, so each
+-- takes the lowest free place k of its flow and begins k batches further on.
+flows as materialized (
+  select f.priority, f.step, f.count, greatest(q.virtual_rank, (
+      select r.rank from ready r
+      where r.queue_id = f.queue_id and r.tenant_id = f.tenant_id and r.flow = f.priority and r.rank >= q.virtual_rank
+      order by r.rank desc limit 1)) as base,
+    coalesce((select k from generate_series(0, 63) k
+      where pg_try_advisory_xact_lock(hashtext(concat(f.queue_id, f.tenant_id, f.priority)), k) limit 1), 64) as k
+  from (
+    select i.priority, j.queue_id, c.id as tenant_id, $12 / (c.weight << i.priority / 25) as step, count(*) as count
+    from accepted a cross join caller c cross join job j cross join items i
+    where not i.is_later
+    group by i.priority, j.queue_id, c.id, c.weight
+  ) f join queues q on q.id = f.queue_id
+),
+waiting as (
+  insert into ready (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at)
+  select i.id, a.tenant_id, j.id, j.queue_id, i.priority, 0, 0, i.bytes,
+    f.base + (f.k * f.count + row_number() over (partition by i.priority order by i.place)) * f.step, now()
+  from accepted a cross join job j cross join items i join flows f on f.priority = i.priority
+  where not i.is_later
+)
+select c.max_priority, exists (select from job) as job_exists,
+  (select max(i.priority) from items i) as highest_priority,
+  (select max(i.scheduled_at) > now() + make_interval(days => $13) from items i) as too_far,
+  exists (select from known) as known,
+  c.rate_limit_per_second as per_second,
+  (select extract(epoch from r.full_at - now())::float8 from tenant_rates r where r.tenant_id = c.id) as full_in_seconds,
+  exists (select from admitted) as admitted,
+  exists (select from accepted) as accepted,
+  (select array_agg(i.id order by i.place) from items i) as execution_ids,
+  (select bool_or(i.is_later) from items i) as is_later
+from caller c

@@ -1,0 +1,320 @@
+-- The whole schema. Three kinds of rows: facts that never change (partitioned by time), work in
+-- flight (narrow tables whose rows are inserted and deleted), definitions (small, rarely written).
+
+-- UUIDv7 (RFC 9562) of a time by the database's clock: 48 bits of milliseconds, the version and 12 bits of the
+-- microseconds within (method 3 of its section 6.2), 62 random bits. Ids sort by the microsecond.
+create function uuid7(at timestamptz) returns uuid
+language sql volatile parallel safe as $$
+  select encode(
+    substring(int8send(micros / 1000) from 3) || int2send((28672 + micros % 1000 * 4)::smallint)
+      || substring(uuid_send(gen_random_uuid()) from 9), 'hex')::uuid
+  from floor(extract(epoch from at) * 1000000) as t (exact), lateral (select exact::bigint as micros) m
+$$;
+
+-- The lowest id that uuid7 can mint at that time: the bound of a partition or of a list by time.
+create function uuid7_floor(at timestamptz) returns uuid
+language sql immutable parallel safe as $$
+  select encode(substring(int8send(floor(extract(epoch from at) * 1000)::bigint) from 3)
+                || '\x00000000000000000000'::bytea, 'hex')::uuid
+$$;
+
+-- Definitions ----------------------------------------------------------------------------------
+
+create table tenants (
+  id                    uuid primary key,
+  name                  text not null constraint tenant_name unique,
+  weight                integer not null check (weight between 1 and 1000),
+  max_priority          smallint not null check (max_priority in (0, 25, 50, 75, 100)),
+  max_running           integer check (max_running > 0),
+  rate_limit_per_second integer check (rate_limit_per_second > 0),
+  created_at            timestamptz not null default now()
+);
+create index tenants_limited on tenants (id) where max_running is not null;
+
+-- When the tenant's bucket is full again: the theoretical arrival time of the generic cell rate
+-- algorithm (ITU-T I.371). Apart from tenants, because it is written with every limited run.
+create table tenant_rates (
+  tenant_id uuid primary key references tenants (id),
+  full_at   timestamptz not null
+) with (fillfactor = 50);
+
+create table tenant_keys (
+  id         uuid primary key,
+  tenant_id  uuid not null references tenants (id),
+  name       text not null,
+  token_hash bytea not null unique,
+  created_at timestamptz not null default now(),
+  expires_at timestamptz,
+  revoked_at timestamptz
+);
+create index tenant_keys_of on tenant_keys (tenant_id, id);
+
+create table worker_tokens (
+  id         uuid primary key,
+  name       text not null,
+  token_hash bytea not null unique,
+  queues     text[] check (cardinality(queues) > 0),
+  tenant_ids uuid[] check (cardinality(tenant_ids) > 0),
+  created_at timestamptz not null default now(),
+  expires_at timestamptz,
+  revoked_at timestamptz
+);
+
+-- virtual_rank is the rank being served (virtual time of start-time fair queueing); scan_from is
+-- its value before the last refresh, where a claim begins to walk.
+create table queues (
+  id           integer generated always as identity primary key,
+  name         text not null constraint queue_name unique,
+  paused       boolean not null default false,
+  scan_from    bigint not null default 0,
+  virtual_rank bigint not null default 0,
+  advanced_at  timestamptz not null default '-infinity',
+  check (scan_from <= virtual_rank)
+) with (fillfactor = 50);
+insert into queues (name) values ('default');
+
+create table jobs (
+  id                  uuid primary key,
+  tenant_id           uuid not null references tenants (id),
+  name                text not null,
+  command             text[],
+  image               text,
+  env                 jsonb not null,
+  queue_id            integer not null references queues (id),
+  priority            smallint not null check (priority in (0, 25, 50, 75, 100)),
+  timeout_seconds     integer not null check (timeout_seconds > 0),
+  max_running         integer check (max_running > 0),
+  max_attempts        integer not null check (max_attempts > 0),
+  backoff_seconds     integer not null check (backoff_seconds >= 0),
+  backoff_factor      double precision not null check (backoff_factor >= 1),
+  backoff_cap_seconds integer not null check (backoff_cap_seconds >= 0),
+  created_at          timestamptz not null default now(),
+  updated_at          timestamptz not null default now(),
+  deleted_at          timestamptz,
+  constraint job_runs_something check (command is not null or image is not null)
+);
+create unique index job_name on jobs (tenant_id, name) where deleted_at is null;
+create index jobs_of on jobs (tenant_id, id);
+create index jobs_limited on jobs (id) where max_running is not null;
+
+-- Facts: only ever inserted, dropped by the partition ---------------------------------------------
+
+create table executions (
+  id           uuid not null primary key,
+  tenant_id    uuid not null,
+  job_id       uuid not null,
+  queue_id     integer not null,
+  priority     smallint not null,
+  input        text,
+  env          jsonb,
+  scheduled_at timestamptz,
+  traceparent  text,
+  retried_from uuid,
+  created_at   timestamptz not null
+) partition by range (id);
+create index executions_of on executions (tenant_id, id);
+
+-- How each attempt ended. Attempt 0 is a cancel before any worker held the execution (again).
+-- A row without lease_id, or with an outcome that only the controller gives, was ended by the
+-- controller: a result that names it is refused.
+create table attempts (
+  execution_id    uuid not null,
+  attempt         integer not null check (attempt >= 0),
+  outcome         text not null check (outcome in
+    ('succeeded', 'failed', 'timed_out', 'cancelled', 'released', 'expired', 'deadline_exceeded')),
+  status          text not null check (status in
+    ('SUCCEEDED', 'FAILED', 'CANCELLED', 'RETRYING', 'PENDING')),
+  tries           integer not null check (tries between 0 and attempt or attempt = 0),
+  lease_id        uuid,
+  worker_id       text,
+  started_at      timestamptz,
+  finished_at     timestamptz not null,
+  next_attempt_at timestamptz,
+  exit_code       integer,
+  error           text,
+  result          text,
+  progress        text,
+  primary key (execution_id, attempt)
+) partition by range (execution_id);
+
+-- total_bytes runs over all attempts of the execution; truncated is set on the last chunk that is kept.
+create table log_chunks (
+  execution_id uuid not null,
+  attempt      integer not null,
+  first_seq    bigint not null,
+  line_count   integer not null check (line_count > 0),
+  total_bytes  bigint not null,
+  truncated    boolean not null default false,
+  lines        text not null,
+  primary key (execution_id, attempt, first_seq)
+) partition by range (execution_id);
+
+-- What outlives its week (and anything that no week was made for).
+create table executions_kept partition of executions default;
+create table attempts_kept partition of attempts default;
+create table log_chunks_kept partition of log_chunks default;
+
+-- Makes the weekly partitions of all facts up to a time. Each is made apart and then attached,
+-- which lets reads and writes of the parent go on. A week that exists is left alone.
+create function make_partitions(until timestamptz) returns integer
+language plpgsql as $$
+declare
+  week  timestamp := date_trunc('week', now() at time zone 'utc');
+  fact  text;
+  part  text;
+  made  integer := 0;
+begin
+  while week at time zone 'utc' < until loop
+    foreach fact in array array['executions', 'attempts', 'log_chunks'] loop
+      part := fact || to_char(week, '_IYYY"w"IW');
+      if to_regclass(part) is null then
+        execute format('create table %I (like %I including defaults including constraints including indexes)', part, fact);
+        execute format('alter table %I attach partition %I for values from (%L) to (%L)', fact, part,
+          uuid7_floor(week at time zone 'utc'), uuid7_floor((week + interval '1 week') at time zone 'utc'));
+        made := made + 1;
+      end if;
+    end loop;
+    week := week + interval '1 week';
+  end loop;
+  return made;
+end
+$$;
+select make_partitions(now() + interval '30 days');
+
+-- Work in flight: an execution is in at most one of these; where it is, is its state ---------------
+
+-- May be claimed. A flow is (queue, tenant, priority), with + 1 for rows that fell due.
+create table ready (
+  execution_id uuid primary key,
+  tenant_id    uuid not null,
+  job_id       uuid not null,
+  queue_id     integer not null,
+  flow         smallint not null check (flow between 0 and 101 and flow % 25 in (0, 1)),
+  attempt      integer not null,
+  tries        integer not null check (tries between 0 and attempt),
+  bytes        integer not null,
+  rank         bigint not null,
+  ready_at     timestamptz not null
+);
+create index ready_in_turn on ready (queue_id, rank);
+create index ready_flow on ready (queue_id, tenant_id, flow, rank);
+
+-- Waits for its time: scheduled, or backing off after a failure.
+create table delayed (
+  execution_id uuid primary key,
+  tenant_id    uuid not null,
+  job_id       uuid not null,
+  queue_id     integer not null,
+  priority     smallint not null,
+  attempt      integer not null,
+  tries        integer not null check (tries between 0 and attempt),
+  bytes        integer not null,
+  due_at       timestamptz not null
+);
+create index delayed_due on delayed (queue_id, due_at);
+
+-- Runs. expires_at never passes deadline_at, so one walk by expires_at finds both ends.
+-- A slot is a place under a concurrency limit: unique, so two claims cannot both take the last one.
+create table leases (
+  execution_id     uuid primary key,
+  lease_id         uuid not null,
+  token_id         uuid not null,
+  worker_id        text not null,
+  tenant_id        uuid not null,
+  job_id           uuid not null,
+  queue_id         integer not null,
+  priority         smallint not null,
+  attempt          integer not null check (attempt > 0),
+  tries            integer not null check (tries between 0 and attempt - 1),
+  bytes            integer not null,
+  timeout_seconds  integer not null,
+  tenant_slot      integer,
+  job_slot         integer,
+  cancel_requested boolean not null default false,
+  started_at       timestamptz not null,
+  expires_at       timestamptz not null,
+  deadline_at      timestamptz not null,
+  progress         text,
+  check (expires_at <= deadline_at)
+);
+create unique index leases_tenant_slot on leases (tenant_id, tenant_slot);
+create unique index leases_job_slot on leases (job_id, job_slot) where job_slot is not null;
+create index leases_expiring on leases (expires_at);
+
+-- Small tables that turn over all the time: vacuum them early and at full speed.
+alter table ready set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+alter table delayed set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+alter table leases set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+alter table queues set (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
+
+-- An execution's state is where its row is: the one place that says how. A row that waits and has spent a try
+-- is being retried; a row in none of the three has ended as its last attempt says.
+create function execution_status(running boolean, ready_tries integer, delayed_tries integer, due_at timestamptz,
+  ended text) returns text
+language sql stable parallel safe as $$
+  select case
+    when running then 'RUNNING'
+    when ready_tries > 0 or delayed_tries > 0 then 'RETRYING'
+    when delayed_tries = 0 and due_at > now() then 'SCHEDULED'
+    when ready_tries = 0 or delayed_tries = 0 then 'PENDING'
+    else ended
+  end
+$$;
+
+-- Ended badly. retried_as keeps a second retry from making a second execution.
+create table dead_letters (
+  execution_id uuid primary key,
+  tenant_id    uuid not null,
+  job_id       uuid not null,
+  attempts     integer not null,
+  reason       text not null,
+  failed_at    timestamptz not null,
+  retried_as   uuid
+);
+create index dead_letters_of on dead_letters (tenant_id, failed_at, execution_id) where retried_as is null;
+
+-- What makes calls safe to repeat -----------------------------------------------------------------
+
+-- One row for every dequeue that found work. Two generations, so that an hour's worth goes by
+-- truncation: the names swap under a lock that no dequeue can straddle.
+create table dequeues (
+  lease_id      uuid primary key,
+  token_id      uuid not null,
+  execution_ids uuid[] not null
+);
+create table dequeues_before (like dequeues including indexes);
+
+create table idempotency_keys (
+  tenant_id     uuid not null,
+  key           text not null,
+  fingerprint   bytea not null,
+  execution_ids uuid[] not null,
+  status        text,
+  created_at    timestamptz not null,
+  primary key (tenant_id, key)
+);
+create index idempotency_keys_by_age on idempotency_keys (created_at);
+
+create table workers (
+  token_id     uuid not null,
+  worker_id    text not null,
+  last_seen_at timestamptz not null,
+  primary key (token_id, worker_id)
+);
+
+-- The fleet-wide housekeeping: when it last ran, and until when nothing is expired after an outage.
+create table ticks (
+  id               boolean primary key default true check (id),
+  ticked_at        timestamptz not null default now(),
+  expire_not_until timestamptz not null default now(),
+  rotated_at       timestamptz not null default now()
+) with (fillfactor = 50);
+insert into ticks default values;
+
+-- How the planner is to see this database: every statement walks an index and stops early. A bitmap has to read
+-- all that matches before the first row, and is what the planner falls for when statistics are empty or stale.
+do $$ begin
+  execute format('alter database %I set enable_bitmapscan = off', current_database());
+  execute format('alter database %I set jit = off', current_database());
+  execute format('alter database %I set random_page_cost = 1.1', current_database());
+end $$;
