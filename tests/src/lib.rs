@@ -1,1 +1,7 @@
-//! Tests.
+//! What tests and benchmarks of the whole platform stand on: a real PostgreSQL, the real routes, real HTTP.
+
+mod cell;
+mod server;
+
+pub use cell::{Cell, Reply, seconds, text};
+pub use server::database;
