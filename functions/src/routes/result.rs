@@ -10,7 +10,7 @@ use protocol::{
     ErrorCode, ExecutionId, LeaseId, Outcome, Problem, ResultAnswer, ResultItem, ResultRequest,
     ResultResponse, ResultsResponse, Status, limits,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -129,6 +129,8 @@ type Decisions = HashMap<(ExecutionId, LeaseId), Result<ResultResponse, ErrorCod
 /// The ends of attempts, column by column as the statement takes them.
 #[derive(Default)]
 pub(crate) struct Ends<'a> {
+    /// What is in the columns already: an item that a batch has twice is one end.
+    seen: HashSet<(Uuid, Uuid)>,
     ids: Vec<Uuid>,
     leases: Vec<Uuid>,
     outcomes: Vec<&'a str>,
@@ -142,6 +144,9 @@ pub(crate) struct Ends<'a> {
 impl<'a> Ends<'a> {
     /// Adds the end that a worker reports.
     fn push(&mut self, id: ExecutionId, request: &'a ResultRequest) {
+        if !self.seen.insert((id.0, request.lease_id.0)) {
+            return;
+        }
         self.ids.push(id.0);
         self.leases.push(request.lease_id.0);
         self.outcomes.push(match request.outcome {

@@ -4,7 +4,7 @@
 with due as materialized (
   select d.*
   from queues q cross join lateral (
-    select d.* from delayed d
+    select d.ctid as row, d.* from delayed d
     where d.queue_id = q.id and d.due_at <= now()
     order by d.due_at
     limit $1
@@ -13,14 +13,15 @@ with due as materialized (
   limit $1
 ),
 moved as (
-  delete from delayed d using due where d.execution_id = due.execution_id
+  delete from delayed where ctid = any (array(select row from due))
 ),
 flows as materialized (
   select f.*, greatest(q.virtual_rank, (
+      -- Compared as rows, so that only the index that begins with the flow gives this order.
       select r.rank from ready r
-      where r.queue_id = f.queue_id and r.tenant_id = f.tenant_id and r.flow = f.priority + 1
-        and r.rank >= q.virtual_rank
-      order by r.rank desc limit 1)) as base
+      where (r.queue_id, r.tenant_id, r.flow, r.rank) >= (f.queue_id, f.tenant_id, f.priority + 1, q.virtual_rank)
+        and (r.queue_id, r.tenant_id, r.flow) <= (f.queue_id, f.tenant_id, f.priority + 1)
+      order by r.queue_id desc, r.tenant_id desc, r.flow desc, r.rank desc limit 1)) as base
   from (
     select d.queue_id, d.tenant_id, d.priority, $2 / (t.weight << d.priority / 25) as step
     from due d join tenants t on t.id = d.tenant_id

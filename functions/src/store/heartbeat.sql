@@ -10,7 +10,9 @@ held as materialized (
     join leases l on l.execution_id = i.execution_id and l.lease_id = i.lease_id
     join queues q on q.id = l.queue_id
     cross join caller c
-  where (c.queues is null or q.name = any (c.queues)) and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
+  where l.execution_id = any ($2)
+    and (c.queues is null or q.name = any (c.queues))
+    and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
   -- In one order everywhere, so that two batches cannot wait for each other.
   order by l.execution_id
   for update of l
@@ -20,7 +22,7 @@ renewed as (
   set expires_at = least(now() + make_interval(secs => $5), l.deadline_at),
       progress = coalesce(h.progress, l.progress)
   from held h
-  where l.execution_id = h.execution_id
+  where l.execution_id = h.execution_id and l.execution_id = any ($2)
   returning l.execution_id, l.lease_id, l.expires_at, l.cancel_requested
 )
 select now() + make_interval(secs => $5) as lease_expires_at,

@@ -15,31 +15,31 @@ reported as materialized (
     join leases l on l.execution_id = i.execution_id and l.lease_id = i.lease_id
     join queues q on q.id = l.queue_id
     cross join caller c
-  where (c.queues is null or q.name = any (c.queues)) and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
+  where l.execution_id = any ($2)
+    and (c.queues is null or q.name = any (c.queues))
+    and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
   -- In one order everywhere, so that two batches cannot wait for each other.
   order by l.execution_id
   for update of l
 ),
 ended as (
-  delete from leases l using reported i
-  where l.execution_id = i.execution_id and l.lease_id = i.lease_id
-  returning l.*, i.outcome, i.exit_code, i.error, i.result, i.retryable, i.retry_after
+  delete from leases where execution_id = any (array(select execution_id from reported)) returning *
 ),
 decided as materialized (
-  select e.*, j.max_attempts,
-    e.tries + (e.outcome <> 'released')::int as tries_spent,
+  select e.*, i.outcome, i.exit_code, i.error, i.result, i.retryable, j.max_attempts,
+    e.tries + (i.outcome <> 'released')::int as tries_spent,
     case
-      when e.outcome = 'succeeded' then 'SUCCEEDED'
-      when e.outcome = 'cancelled' or e.cancel_requested then 'CANCELLED'
-      when e.outcome = 'released' then case when e.tries > 0 then 'RETRYING' else 'PENDING' end
-      when not e.retryable or e.tries + 1 >= j.max_attempts then 'FAILED'
+      when i.outcome = 'succeeded' then 'SUCCEEDED'
+      when i.outcome = 'cancelled' or e.cancel_requested then 'CANCELLED'
+      when i.outcome = 'released' then case when e.tries > 0 then 'RETRYING' else 'PENDING' end
+      when not i.retryable or e.tries + 1 >= j.max_attempts then 'FAILED'
       else 'RETRYING'
     end as status,
     -- Exponential with a cap and ±20 % jitter; the exponent is bounded so that the power stays finite.
-    now() + make_interval(secs => case when e.outcome = 'released' then 0 else coalesce(e.retry_after,
+    now() + make_interval(secs => case when i.outcome = 'released' then 0 else coalesce(i.retry_after,
       least(j.backoff_cap_seconds, j.backoff_seconds * j.backoff_factor ^ least(e.tries, 100))
       * (0.8 + 0.4 * random())) end) as next_attempt_at
-  from ended e cross join lateral (
+  from ended e join reported i using (execution_id) cross join lateral (
     select j.max_attempts, j.backoff_seconds, j.backoff_factor, j.backoff_cap_seconds
     from jobs j where j.id = e.job_id) j
 ),

@@ -74,9 +74,11 @@ later as (
 -- takes the lowest free place k of its flow and begins k batches further on.
 flows as materialized (
   select f.priority, f.step, f.count, greatest(q.virtual_rank, (
+      -- Compared as rows, so that only the index that begins with the flow gives this order.
       select r.rank from ready r
-      where r.queue_id = f.queue_id and r.tenant_id = f.tenant_id and r.flow = f.priority and r.rank >= q.virtual_rank
-      order by r.rank desc limit 1)) as base,
+      where (r.queue_id, r.tenant_id, r.flow, r.rank) >= (f.queue_id, f.tenant_id, f.priority, q.virtual_rank)
+        and (r.queue_id, r.tenant_id, r.flow) <= (f.queue_id, f.tenant_id, f.priority)
+      order by r.queue_id desc, r.tenant_id desc, r.flow desc, r.rank desc limit 1)) as base,
     coalesce((select k from generate_series(0, 63) k
       where pg_try_advisory_xact_lock(hashtext(concat(f.queue_id, f.tenant_id, f.priority)), k) limit 1), 64) as k
   from (

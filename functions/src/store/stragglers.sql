@@ -2,9 +2,9 @@
 -- deletes by the place of the row. Answers how many.
 -- $1 at most so many
 with behind as materialized (
-  select r.*
+  select r.row
   from queues q cross join lateral (
-    select r.* from ready r
+    select r.ctid as row from ready r
     where r.queue_id = q.id and r.rank < q.scan_from
     order by r.rank
     limit $1
@@ -13,7 +13,7 @@ with behind as materialized (
   limit $1
 ),
 gone as (
-  delete from ready r using behind b where r.execution_id = b.execution_id returning r.*
+  delete from ready where ctid = any (array(select row from behind)) returning *
 ),
 back as (
   insert into ready (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at)

@@ -1,0 +1,163 @@
+//! The statements themselves: each prepares on a fresh database, and the hot ones keep their plans whatever the
+//! statistics say, with partitions in place.
+
+use jobplane_tests::Cell;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use tokio_postgres::SimpleQueryMessage;
+
+fn statement(name: &str) -> String {
+    let store = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../functions/src/store");
+    std::fs::read_to_string(store.join(name)).expect("the statement is there")
+}
+
+#[tokio::test]
+async fn every_statement_prepares_on_a_fresh_database_and_says_what_it_guarantees() {
+    let cell = Cell::new().await;
+    let store = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../functions/src/store");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(store).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "sql") {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let sql = statement(&name);
+        assert!(sql.starts_with("-- "), "{name} is headed by what it guarantees");
+        // The rotation is several statements, run as they are.
+        if name != "rotate.sql" {
+            cell.db.prepare(&sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        }
+        seen += 1;
+    }
+    assert!(seen > 30, "{seen} statements");
+}
+
+/// A hot statement: its file, its arguments, and the indexes by which it may reach the tables that grow.
+struct Hot {
+    file: &'static str,
+    arguments: &'static str,
+    indexes: &'static [&'static str],
+}
+
+/// Tables that are read by an index, whatever the statistics say.
+const GROWING: [&str; 6] = ["ready", "delayed", "leases", "executions", "attempts", "log_chunks"];
+
+const HOT: [Hot; 7] = [
+    Hot {
+        file: "dequeue.sql",
+        arguments: "'\\x01', ID, 'w', 100, null, null, 2500000, 60, 60",
+        indexes: &["ready_in_turn", "leases_tenant_slot", "leases_job_slot"],
+    },
+    Hot {
+        file: "held.sql",
+        arguments: "array[ID]::uuid[], ID",
+        indexes: &["leases_pkey", "executions_pkey"],
+    },
+    Hot {
+        file: "heartbeat.sql",
+        arguments: "'\\x01', array[ID]::uuid[], array[ID]::uuid[], array[null]::text[], 60",
+        indexes: &["leases_pkey"],
+    },
+    Hot {
+        file: "result.sql",
+        arguments: "'\\x01', array[ID]::uuid[], array[ID]::uuid[], '{succeeded}', '{0}', array[null]::text[], array[null]::text[], '{t}', array[null]::int[]",
+        indexes: &["leases_pkey"],
+    },
+    Hot {
+        file: "run.sql",
+        arguments: "'\\x01', ID, array['{}'], array[null]::timestamptz[], array[null]::smallint[], array[null]::text[], null, null, null, false, 24, 1048576, 366",
+        indexes: &["ready_flow"],
+    },
+    Hot { file: "expiring.sql", arguments: "1000", indexes: &["leases_expiring"] },
+    Hot { file: "due.sql", arguments: "5000, 1048576", indexes: &["delayed_due", "ready_flow"] },
+];
+
+/// Loads the tables that grow as a busy cell has them.
+const LOAD: &str = "
+    insert into ready select uuid7(now() + n * interval '1 us'), (select id from tenants limit 1),
+      (select id from jobs limit 1), 1, 0, 0, 0, 100, n * 1000, now() from generate_series(1, 20000) n;
+    insert into delayed select uuid7(now() + n * interval '1 us'), (select id from tenants limit 1),
+      (select id from jobs limit 1), 1, 0, 1, 1, 100, now() + (n - 5000) * interval '1 s' from generate_series(1, 20000) n;
+    insert into leases (execution_id, lease_id, token_id, worker_id, tenant_id, job_id, queue_id, priority, attempt,
+      tries, bytes, timeout_seconds, started_at, expires_at, deadline_at)
+      select uuid7(now() + n * interval '1 us'), gen_random_uuid(), gen_random_uuid(), 'w',
+      (select id from tenants limit 1), (select id from jobs limit 1), 1, 0, 1, 0, 100, 300, now(), now() + interval '1 m',
+      now() + interval '5 m' from generate_series(1, 20000) n;
+    insert into executions (id, tenant_id, job_id, queue_id, priority, created_at)
+      select uuid7(now() + n * interval '1 us' + n % 4 * interval '1 week'), (select id from tenants limit 1),
+      (select id from jobs limit 1), 1, 0, now() from generate_series(1, 20000) n;";
+
+/// How each growing table is reached in the plan of a hot statement: `table: node index`.
+async fn reached(cell: &Cell, hot: &Hot) -> BTreeSet<(String, String, String)> {
+    // An id of this week, so that the plan is that of a partition in use.
+    let arguments = hot.arguments.replace("ID", &format!("'{}'", uuid::Uuid::now_v7()));
+    let explain = format!(
+        "deallocate all; prepare hot as {}; explain (format json, costs off) execute hot({arguments})",
+        statement(hot.file)
+    );
+    let answer = cell.db.simple_query(&explain).await.unwrap_or_else(|error| panic!("{}: {error:?}", hot.file));
+    let plan = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    let mut found = BTreeSet::new();
+    collect(&serde_json::from_str(plan.expect("a plan")).expect("JSON"), &mut found);
+    found
+}
+
+fn collect(node: &Value, found: &mut BTreeSet<(String, String, String)>) {
+    match node {
+        Value::Array(nodes) => nodes.iter().for_each(|node| collect(node, found)),
+        Value::Object(fields) => {
+            let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let table = text("Relation Name");
+            let base = GROWING.iter().find(|base| table == **base || table.starts_with(&format!("{base}_")));
+            if let Some(base) = base.filter(|_| text("Node Type") != "ModifyTable") {
+                // A partition's index is named after the partition.
+                let index = text("Index Name").replace(&table, base);
+                found.insert(((*base).to_owned(), text("Node Type"), index));
+            }
+            fields.values().for_each(|value| collect(value, found));
+        }
+        _ => {}
+    }
+}
+
+async fn check(cell: &Cell, statistics: &str) {
+    for hot in &HOT {
+        let found = reached(cell, hot).await;
+        for index in hot.indexes {
+            let walked = found.iter().any(|(_, _, used)| used == index);
+            assert!(walked, "{statistics}: {} does not walk {index}: {found:?}", hot.file);
+        }
+        for (table, node, index) in &found {
+            let by_place = node == "Tid Scan";
+            let own_key = *index == format!("{table}_pkey");
+            assert!(
+                by_place || own_key || hot.indexes.contains(&index.as_str()),
+                "{statistics}: {} reaches {table} by {node} {index}",
+                hot.file
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn hot_plans_are_the_intended_ones_with_fresh_empty_and_stale_statistics() {
+    let cell = Cell::new().await;
+    cell.new_job(serde_json::json!({})).await;
+    for table in ["ready", "delayed", "leases"] {
+        cell.sql(&format!("alter table {table} set (autovacuum_enabled = false)"), &[]).await;
+    }
+    check(&cell, "no statistics, nothing there").await;
+    cell.db.batch_execute("analyze").await.unwrap();
+    check(&cell, "analysed while empty").await;
+    cell.db.batch_execute(LOAD).await.unwrap();
+    check(&cell, "analysed while empty, then filled").await;
+    cell.db.batch_execute("analyze").await.unwrap();
+    check(&cell, "fresh").await;
+    cell.db.batch_execute("delete from ready; delete from delayed; delete from leases").await.unwrap();
+    check(&cell, "analysed while full, then emptied").await;
+}
