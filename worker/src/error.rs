@@ -1,0 +1,79 @@
+//! How a call or the worker itself fails: a variant for each thing that a caller does differently.
+
+use jobplane_protocol::{ErrorCode, Problem};
+
+/// Why a call was not answered, or the worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting is wrong. Nothing was sent: mend the setting.
+    #[error("{0}")]
+    Configuration(String),
+
+    /// The controller said no, and would again: act on the problem's code.
+    #[error("{0}")]
+    Refused(Box<Problem>),
+
+    /// Something in between (a gateway, a proxy, another server) answered, and not for the
+    /// controller: the URL may be wrong, or the body over the gateway's limit (413).
+    #[error("{url} answered {status}, and not as a jobplane controller does: {excerpt}")]
+    Gateway {
+        /// What was asked.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of the body.
+        excerpt: String,
+    },
+
+    /// No answer after every retry that the deadline and the budget allowed. Trying later can help.
+    #[error("no answer after {attempts} attempts: {cause}")]
+    Unavailable {
+        /// How often it was tried.
+        attempts: u32,
+        /// What went wrong the last time.
+        cause: String,
+        /// Whether any of the attempts may have reached the controller and had its effect.
+        may_have_arrived: bool,
+        /// How long the controller asked to be left alone, if it did.
+        retry_after: Option<std::time::Duration>,
+    },
+
+    /// The answer is not what this build understands: one of the two is too old.
+    #[error("{url} answered what this version does not understand: {cause}")]
+    Decode {
+        /// What was asked.
+        url: String,
+        /// Where the answer stopped making sense.
+        cause: String,
+    },
+}
+
+impl Error {
+    /// The controller's code, where it was the controller that refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused(problem) => Some(problem.code),
+            _ => None,
+        }
+    }
+
+    /// The HTTP status of a refusal, the controller's or a gateway's.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused(problem) => Some(problem.status),
+            Self::Gateway { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// An error and what caused it, joined: `a: b: c`.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

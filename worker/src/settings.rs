@@ -1,0 +1,135 @@
+//! The worker's configuration: one struct, read from flags or the environment, in one place.
+
+use crate::{Client, Credential, Error};
+use clap::{Args, ValueEnum};
+use jobplane_protocol::limits;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Executions that run at once when the settings do not say and the machine does not tell its cores.
+const DEFAULT_CONCURRENCY: usize = 1;
+
+/// What a worker needs to know: each a flag, or the environment variable beside it.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// The controller, such as https://jobs.example.com
+    #[arg(long, env = "JOBPLANE_URL")]
+    pub url: String,
+
+    /// The worker's token; better given by the environment or a file, where `ps` does not show it
+    #[arg(
+        long,
+        env = "JOBPLANE_WORKER_TOKEN",
+        hide_env_values = true,
+        value_parser = token,
+        required_unless_present = "worker_token_file",
+        conflicts_with = "worker_token_file"
+    )]
+    pub worker_token: Option<Credential>,
+
+    /// A file with the worker's token, read again when the controller refuses the one it had
+    #[arg(long, env = "JOBPLANE_WORKER_TOKEN_FILE")]
+    pub worker_token_file: Option<PathBuf>,
+
+    /// How many executions run at once, 1 to 1,000 [default: the number of cores]
+    #[arg(long, env = "JOBPLANE_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::MAX_DEQUEUE)))]
+    pub concurrency: Option<u32>,
+
+    /// The queues to take from, in this order, with commas between [default: the token's, or `default`]
+    #[arg(long, env = "JOBPLANE_QUEUES", value_delimiter = ',')]
+    pub queues: Vec<String>,
+
+    /// How jobs are run
+    #[arg(long, env = "JOBPLANE_RUNTIME", value_enum, default_value_t = Runtime::Exec)]
+    pub runtime: Runtime,
+
+    /// How long running jobs may go on after SIGTERM, in seconds, before they are stopped and
+    /// released. Whoever stops the worker must wait this long, the kill grace and a few seconds more
+    #[arg(long, env = "JOBPLANE_DRAIN_SECONDS", default_value_t = 30)]
+    pub drain_seconds: u32,
+
+    /// How long a job has between SIGTERM and SIGKILL, in seconds
+    #[arg(long, env = "JOBPLANE_KILL_GRACE_SECONDS", default_value_t = 10)]
+    pub kill_grace_seconds: u32,
+
+    /// Variables of the worker that jobs see too, with commas between; PATH, LANG, LC_* and TZ always are
+    #[arg(long, env = "JOBPLANE_ENV_ALLOW", value_delimiter = ',')]
+    pub env_allow: Vec<String>,
+
+    /// The worker's name for people, at most 200 bytes [default: host name and process id]
+    #[arg(long, env = "JOBPLANE_WORKER_ID")]
+    pub worker_id: Option<String>,
+
+    /// How the worker's own log looks [default: pretty on a terminal, JSON otherwise]
+    #[arg(long, env = "JOBPLANE_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How jobs are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Runtime {
+    /// As a process beside the worker.
+    Exec,
+    /// In a container of the job's image.
+    Container,
+}
+
+/// How the worker's own log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For log collectors: one object a line.
+    Json,
+}
+
+impl Settings {
+    /// A client of the controller with the worker's token.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] if the URL or the token is missing or unusable.
+    pub fn client(&self) -> Result<Client, Error> {
+        let credential = match (&self.worker_token, &self.worker_token_file) {
+            (Some(token), None) => token.clone(),
+            (None, Some(path)) => Credential::File(path.clone()),
+            _ => {
+                let detail = "set either JOBPLANE_WORKER_TOKEN or JOBPLANE_WORKER_TOKEN_FILE";
+                return Err(Error::Configuration(detail.to_owned()));
+            }
+        };
+        Client::new(&self.url, credential)
+    }
+
+    /// How many executions run at once.
+    pub(crate) fn slots(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(DEFAULT_CONCURRENCY, usize::from);
+        self.concurrency.and_then(|slots| usize::try_from(slots).ok()).unwrap_or_else(cores)
+    }
+
+    /// The worker's name.
+    pub(crate) fn name(&self) -> String {
+        let named = || {
+            let host = nix::unistd::gethostname().unwrap_or_else(|_| "worker".into());
+            format!("{}-{}", host.to_string_lossy(), std::process::id())
+        };
+        self.worker_id.clone().unwrap_or_else(named)
+    }
+
+    /// The queues as the dequeue asks for them: `None` leaves the choice to the token.
+    pub(crate) fn queues(&self) -> Option<Vec<String>> {
+        (!self.queues.is_empty()).then(|| self.queues.clone())
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds.into())
+    }
+
+    pub(crate) fn kill_grace(&self) -> Duration {
+        Duration::from_secs(self.kill_grace_seconds.into())
+    }
+}
+
+/// Takes the token out of sight the moment it is read.
+fn token(text: &str) -> Result<Credential, std::convert::Infallible> {
+    Ok(Credential::Value(text.to_owned()))
+}
