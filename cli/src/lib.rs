@@ -1,1 +1,3 @@
-//! CLI.
+//! The jobplane command line, and the whole platform on one machine.
+
+pub mod local;

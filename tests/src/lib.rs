@@ -4,4 +4,4 @@ mod cell;
 mod server;
 
 pub use cell::{Cell, Reply, seconds, text};
-pub use server::database;
+pub use server::{database, server};

@@ -1,20 +1,43 @@
 //! One PostgreSQL for a test run, with a fresh database for each test.
 
+use jobplane::local::postgres::{Durability, Server};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where the server is: its URL ends before the database's name.
-static SERVER: OnceLock<String> = OnceLock::new();
+/// Never dropped: the server ends with the process.
+static SERVER: OnceLock<Server> = OnceLock::new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// The run's server.
+pub fn server() -> &'static Server {
+    SERVER.get_or_init(|| {
+        let base = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-postgres");
+        std::fs::create_dir_all(&base).expect("target is writable");
+        remove_leftovers(&base);
+        let directory = base.join(std::process::id().to_string());
+        Server::start(&directory, Durability::None).expect("PostgreSQL starts")
+    })
+}
+
+/// Removes the data of runs that have ended.
+fn remove_leftovers(base: &Path) {
+    for entry in std::fs::read_dir(base).expect("it exists").flatten() {
+        let alive = Path::new("/proc").join(entry.file_name()).exists();
+        if !alive && std::fs::remove_dir_all(entry.path()).is_err() {
+            eprintln!("{} is left over from an earlier run", entry.path().display());
+        }
+    }
+}
 
 /// The URL of a fresh, empty database.
 pub async fn database() -> String {
-    let server = SERVER.get_or_init(|| std::env::var("TEST_SERVER").expect("TEST_SERVER")).clone();
-    let name = format!("t_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let (client, connection) = tokio_postgres::connect(&format!("{server}/postgres"), tokio_postgres::NoTls)
-        .await
-        .expect("the server answers");
+    let server = tokio::task::spawn_blocking(server).await.expect("it does not panic");
+    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let url = server.url_of("postgres");
+    let (client, connection) =
+        tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("the server answers");
     tokio::spawn(connection);
     client.batch_execute(&format!("create database {name}")).await.expect("a database is made");
-    format!("{server}/{name}")
+    server.url_of(&name)
 }

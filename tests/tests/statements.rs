@@ -97,7 +97,8 @@ async fn reached(cell: &Cell, hot: &Hot) -> BTreeSet<(String, String, String)> {
         "deallocate all; prepare hot as {}; explain (format json, costs off) execute hot({arguments})",
         statement(hot.file)
     );
-    let answer = cell.db.simple_query(&explain).await.unwrap_or_else(|error| panic!("{}: {error:?}", hot.file));
+    let answer =
+        cell.db.simple_query(&explain).await.unwrap_or_else(|error| panic!("{}: {error:?}", hot.file));
     let plan = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
