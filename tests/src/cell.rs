@@ -62,7 +62,13 @@ impl Cell {
     pub async fn new() -> Self {
         let database_url = crate::database().await;
         migrate(&database_url).await.expect("the migrations apply");
-        Self::over(database_url.clone(), &database_url).await
+        let functions_url = {
+            let url = database_url.clone();
+            tokio::task::spawn_blocking(move || crate::pooler::through(&url))
+                .await
+                .expect("it does not panic")
+        };
+        Self::over(database_url, &functions_url).await
     }
 
     /// A cell over a migrated database, which its functions reach by another URL, such as a pooler's.
