@@ -54,13 +54,16 @@ impl Server {
     /// the message says what to do.
     pub fn start(home: &Path, durability: Durability) -> anyhow::Result<Self> {
         let cluster = Cluster::open(home)?;
-        let version = cluster.version()?;
-        let binaries = Binaries::find(version)?;
-        if version.is_none() {
-            cluster.initialize(&binaries)?;
+        let binaries = Binaries::find(cluster.version()?)?;
+        Self::start_with(&binaries, cluster, durability)
+    }
+
+    fn start_with(binaries: &Binaries, cluster: Cluster, durability: Durability) -> anyhow::Result<Self> {
+        if cluster.version()?.is_none() {
+            cluster.initialize(binaries)?;
         }
-        for _ in 1..PORT_TRIES {
-            let (port, mut process) = launch(&cluster, &binaries, durability)?;
+        for _ in 0..PORT_TRIES {
+            let (port, mut process) = launch(&cluster, binaries, durability)?;
             if await_ready(&cluster, &mut process)? {
                 let guard = Some(Guard::of(process.id(), Signal::SIGINT)?);
                 return Ok(Self { process, guard, port, cluster });

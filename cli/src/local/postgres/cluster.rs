@@ -20,8 +20,7 @@ pub(super) struct Cluster {
     pub(super) account: Account,
     pub(super) password: String,
     /// Held, not read: the system lets go of it when this process is gone, however it went.
-    #[cfg_attr(not(test), expect(dead_code, reason = "held, not read: the lock goes with the file"))]
-    pub(super) lock: File,
+    pub(super) _lock: File,
 }
 
 impl Cluster {
@@ -35,7 +34,7 @@ impl Cluster {
         let mode = if matches!(account, Account::Own) { 0o700 } else { 0o711 };
         fs::set_permissions(&home, Permissions::from_mode(mode))?;
         let password = password(&home.join("password"), account)?;
-        let cluster = Self { home, account, password, lock };
+        let cluster = Self { home, account, password, _lock: lock };
         processes::end_left_over(&cluster.data())?;
         Ok(cluster)
     }

