@@ -52,17 +52,17 @@ const HOT: [Hot; 7] = [
     },
     Hot {
         file: "held.sql",
-        arguments: "array[ID]::uuid[], ID",
+        arguments: "array[ID, LEASE, ID]::uuid[], LEASE",
         indexes: &["leases_pkey", "executions_pkey"],
     },
     Hot {
         file: "heartbeat.sql",
-        arguments: "'\\x01', array[ID]::uuid[], array[ID]::uuid[], array[null]::text[], 60",
+        arguments: "'\\x01', array[ID, LEASE]::uuid[], array[LEASE, ID]::uuid[], array[null, null]::text[], 60",
         indexes: &["leases_pkey"],
     },
     Hot {
         file: "result.sql",
-        arguments: "'\\x01', array[ID]::uuid[], array[ID]::uuid[], '{succeeded}', '{0}', array[null]::text[], array[null]::text[], '{t}', array[null]::int[]",
+        arguments: "'\\x01', array[ID, LEASE]::uuid[], array[LEASE, ID]::uuid[], '{failed,released}', '{0,0}', '{a,b}', '{1,2}', '{t,f}', '{1,2}'",
         indexes: &["leases_pkey"],
     },
     Hot {
@@ -92,7 +92,8 @@ const LOAD: &str = "
 /// How each growing table is reached in the plan of a hot statement: `table: node index`.
 async fn reached(cell: &Cell, hot: &Hot) -> BTreeSet<(String, String, String)> {
     // An id of this week, so that the plan is that of a partition in use.
-    let arguments = hot.arguments.replace("ID", &format!("'{}'", uuid::Uuid::now_v7()));
+    let id = || format!("'{}'", uuid::Uuid::now_v7());
+    let arguments = hot.arguments.replace("ID", &id()).replace("LEASE", &id());
     let explain = format!(
         "deallocate all; prepare hot as {}; explain (format json, costs off) execute hot({arguments})",
         statement(hot.file)
@@ -145,13 +146,23 @@ async fn check(cell: &Cell, statistics: &str) {
     }
 }
 
-#[tokio::test]
-async fn hot_plans_are_the_intended_ones_with_fresh_empty_and_stale_statistics() {
+/// A cell whose statistics change only when a test says so.
+async fn quiet_cell() -> Cell {
     let cell = Cell::new().await;
     cell.new_job(serde_json::json!({})).await;
     for table in ["ready", "delayed", "leases"] {
         cell.sql(&format!("alter table {table} set (autovacuum_enabled = false)"), &[]).await;
     }
+    cell
+}
+
+#[tokio::test]
+async fn hot_plans_are_the_intended_ones_with_fresh_empty_and_stale_statistics() {
+    let unseen = quiet_cell().await;
+    unseen.db.batch_execute(LOAD).await.unwrap();
+    check(&unseen, "no statistics, filled").await;
+
+    let cell = quiet_cell().await;
     check(&cell, "no statistics, nothing there").await;
     cell.db.batch_execute("analyze").await.unwrap();
     check(&cell, "analysed while empty").await;

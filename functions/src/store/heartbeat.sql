@@ -5,12 +5,9 @@ with caller as materialized (
   where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
 ),
 held as materialized (
-  select l.execution_id, i.progress
-  from unnest($2::uuid[], $3::uuid[], $4::text[]) as i (execution_id, lease_id, progress)
-    join leases l on l.execution_id = i.execution_id and l.lease_id = i.lease_id
-    join queues q on q.id = l.queue_id
-    cross join caller c
-  where l.execution_id = any ($2)
+  select l.execution_id, l.lease_id
+  from leases l join queues q on q.id = l.queue_id cross join caller c
+  where l.execution_id = any ($2) and l.lease_id = any ($3)
     and (c.queues is null or q.name = any (c.queues))
     and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
   -- In one order everywhere, so that two batches cannot wait for each other.
@@ -20,9 +17,10 @@ held as materialized (
 renewed as (
   update leases l
   set expires_at = least(now() + make_interval(secs => $5), l.deadline_at),
-      progress = coalesce(h.progress, l.progress)
-  from held h
-  where l.execution_id = h.execution_id and l.execution_id = any ($2)
+      progress = coalesce(i.progress, l.progress)
+  from held h join unnest($2::uuid[], $3::uuid[], $4::text[]) as i (execution_id, lease_id, progress)
+    using (execution_id, lease_id)
+  where l.execution_id = h.execution_id
   returning l.execution_id, l.lease_id, l.expires_at, l.cancel_requested
 )
 select now() + make_interval(secs => $5) as lease_expires_at,

@@ -1,26 +1,28 @@
 -- Ends the attempts whose leases are still held under the named lease ids, decides what follows and puts each
 -- execution where that is: done, back in line, or a dead letter. One statement: all of it or nothing.
--- $1 token hash, or null for the controller itself; parallel arrays: $2 execution ids, $3 lease ids, $4 outcomes, $5 exit codes, $6 errors,
--- $7 results, $8 retryable, $9 retry after seconds
+-- $1 token hash, or null for the controller itself; parallel arrays: $2 execution ids, $3 lease ids, $4 outcomes,
+-- $5 exit codes, $6 errors, $7 results, $8 retryable, $9 retry after seconds
 with caller as materialized (
   select t.id, t.queues, t.tenant_ids from worker_tokens t
   where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
   union all
   select null, null, null where $1 is null
 ),
-reported as materialized (
-  select i.*
-  from unnest($2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::text[], $7::text[], $8::bool[], $9::int[])
-      as i (execution_id, lease_id, outcome, exit_code, error, result, retryable, retry_after)
-    join leases l on l.execution_id = i.execution_id and l.lease_id = i.lease_id
-    join queues q on q.id = l.queue_id
-    cross join caller c
-  where l.execution_id = any ($2)
+held as materialized (
+  select l.execution_id, l.lease_id
+  from leases l join queues q on q.id = l.queue_id cross join caller c
+  where l.execution_id = any ($2) and l.lease_id = any ($3)
     and (c.queues is null or q.name = any (c.queues))
     and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
   -- In one order everywhere, so that two batches cannot wait for each other.
   order by l.execution_id
   for update of l
+),
+reported as materialized (
+  select i.*
+  from held join unnest($2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::text[], $7::text[], $8::bool[], $9::int[])
+    as i (execution_id, lease_id, outcome, exit_code, error, result, retryable, retry_after)
+    using (execution_id, lease_id)
 ),
 ended as (
   delete from leases where execution_id = any (array(select execution_id from reported)) returning *
