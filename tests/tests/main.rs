@@ -1,4 +1,8 @@
 //! The whole platform against a real PostgreSQL: one module for each concern, each test with its own database.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+mod contract;
 mod lease;
 mod statements;
+mod watch;

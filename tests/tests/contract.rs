@@ -1,0 +1,96 @@
+//! What must agree with the table of routes: the binaries, the watch routes, the OpenAPI document in the repository.
+
+use jobplane_functions::routes::table;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The words that files of this kind in a directory are named after.
+fn words(directory: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(workspace().join(directory)).expect("it is there");
+    entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn every_route_word_has_one_file_and_one_binary_and_there_is_no_other() {
+    let functions: BTreeSet<_> = table().iter().map(|route| route.function.to_owned()).collect();
+    let mut binaries = words("functions/src/bin");
+    assert!(binaries.remove("sweep"), "the scheduled function has no route");
+    assert_eq!(binaries, functions);
+    let mut files = words("functions/src/routes");
+    assert!(files.remove("table"), "what a row is");
+    assert_eq!(files, functions);
+}
+
+#[test]
+fn no_route_is_there_twice() {
+    let mut seen = BTreeSet::new();
+    for route in table() {
+        assert!(seen.insert((route.method.as_str(), route.path)), "{} {}", route.method.as_str(), route.path);
+    }
+}
+
+#[test]
+fn the_watch_routes_are_the_table() {
+    type Router = BTreeMap<String, BTreeSet<(String, String)>>;
+    let manifest = std::fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let router = &manifest["workspace"]["metadata"]["lambda"]["watch"]["router"];
+    let text = |entry: &toml::Value, name: &str| entry[name].as_str().unwrap().to_owned();
+    let watched: Router = router
+        .as_table()
+        .unwrap()
+        .iter()
+        .map(|(path, entries)| {
+            let entries = entries.as_array().unwrap().iter();
+            (path.clone(), entries.map(|entry| (text(entry, "method"), text(entry, "function"))).collect())
+        })
+        .collect();
+    let mut wanted = Router::new();
+    for route in table() {
+        let entry = (route.method.as_str().to_owned(), route.function.to_owned());
+        wanted.entry(route.path.to_owned()).or_default().insert(entry);
+    }
+    assert_eq!(watched, wanted);
+}
+
+#[test]
+fn the_openapi_document_in_the_repository_is_made_from_the_code() {
+    let file = workspace().join("docs/openapi.json");
+    let made = serde_json::to_string_pretty(&jobplane_functions::openapi_document()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::write(&file, &made).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(kept == made, "docs/openapi.json is out of date: run the tests once with UPDATE_OPENAPI=1");
+}
+
+#[test]
+fn every_reference_of_the_openapi_document_leads_somewhere() {
+    let document = jobplane_functions::openapi_document();
+    let mut references = BTreeSet::new();
+    collect(&document, &mut references);
+    assert!(!references.is_empty());
+    for reference in references {
+        let pointer = reference.trim_start_matches('#');
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+    let operations: usize =
+        document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+    assert_eq!(operations, table().len());
+}
+
+fn collect(node: &Value, references: &mut BTreeSet<String>) {
+    match node {
+        Value::Array(nodes) => nodes.iter().for_each(|node| collect(node, references)),
+        Value::Object(fields) => {
+            references.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|node| collect(node, references));
+        }
+        _ => {}
+    }
+}
