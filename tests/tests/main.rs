@@ -4,5 +4,6 @@
 
 mod contract;
 mod lease;
+mod queue;
 mod statements;
 mod watch;

@@ -1,0 +1,241 @@
+//! Lines of work: fair order, concurrency and rate limits, pausing, priorities, what an operator sees.
+
+use futures_util::future::join_all;
+use jobplane_tests::{Cell, text};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+async fn patch(cell: &Cell, path: &str, body: Value) {
+    cell.call(Method::PATCH, path, &cell.admin, Some(body)).await.ok();
+}
+
+/// Dequeues, reports and dequeues again from many workers at once until nothing is left; gives back the most that any
+/// look at the leases found running.
+async fn drain_watching(cell: &Cell, of: &str) -> i64 {
+    let most = std::sync::atomic::AtomicI64::new(0);
+    join_all((0..16).map(|_| async {
+        let mut empty = 0;
+        while empty < 5 {
+            let (lease, taken) = cell.dequeue(5).await;
+            let seen = cell.number(&format!("select count(*) from leases where {of}")).await;
+            most.fetch_max(seen, std::sync::atomic::Ordering::Relaxed);
+            for execution in &taken {
+                let id = text(&execution["execution_id"]);
+                cell.result(&id, &lease, json!({"outcome": "succeeded"})).await.ok();
+            }
+            empty = if taken.is_empty() { empty + 1 } else { 0 };
+        }
+    }))
+    .await;
+    most.into_inner()
+}
+
+#[tokio::test]
+async fn a_tenant_never_has_more_running_than_its_limit_and_uses_all_of_it() {
+    let cell = Cell::new().await;
+    patch(&cell, &format!("/tenants/{}", cell.tenant_id), json!({"max_running": 3})).await;
+    let job = cell.new_job(json!({})).await;
+    cell.run_many(&cell.tenant, &job, 120).await;
+    assert_eq!(cell.dequeue(100).await.1.len(), 3, "all of it");
+    assert_eq!(cell.dequeue(100).await.1.len(), 0);
+    let queue = cell.get("/queues", &cell.admin).await.ok()["items"][0].clone();
+    assert_eq!((&queue["parked"], &queue["waiting"], &queue["running"]), (&json!(117), &json!(0), &json!(3)));
+    cell.sql("update leases set expires_at = now() - interval '1 s'", &[]).await;
+    cell.tick().await;
+    cell.fall_due().await;
+    assert!(drain_watching(&cell, "true").await <= 3);
+    assert_eq!(cell.number("select count(*) from attempts where status = 'SUCCEEDED'").await, 120);
+}
+
+#[tokio::test]
+async fn a_job_never_has_more_running_than_its_limit_and_holds_up_no_other_job() {
+    let cell = Cell::new().await;
+    let limited = cell.new_job(json!({"max_running": 2})).await;
+    let free = cell.new_job(json!({})).await;
+    cell.run_many(&cell.tenant, &limited, 60).await;
+    cell.run_many(&cell.tenant, &free, 5).await;
+    let (_, first) = cell.dequeue(10).await;
+    let (_, second) = cell.dequeue(10).await;
+    let of = |taken: &[Value], job: &str| taken.iter().filter(|e| e["job"]["id"] == job).count();
+    let both = [first, second].concat();
+    assert_eq!((of(&both, &limited), of(&both, &free)), (2, 5));
+    cell.expire_leases().await;
+    cell.fall_due().await;
+    assert!(drain_watching(&cell, &format!("job_id = '{limited}'")).await <= 2);
+    assert_eq!(cell.number("select count(*) from attempts where status = 'SUCCEEDED'").await, 65);
+}
+
+#[tokio::test]
+async fn a_changed_limit_works_at_once_for_what_waits_already() {
+    let cell = Cell::new().await;
+    let path = format!("/tenants/{}", cell.tenant_id);
+    let job = cell.new_job(json!({})).await;
+    cell.run_many(&cell.tenant, &job, 20).await;
+    assert_eq!(cell.dequeue(4).await.1.len(), 4, "no limit yet");
+    patch(&cell, &path, json!({"max_running": 4})).await;
+    assert_eq!(cell.dequeue(10).await.1.len(), 0, "what ran before the limit counts");
+    patch(&cell, &path, json!({"max_running": 6})).await;
+    assert_eq!(cell.dequeue(10).await.1.len(), 2);
+    patch(&cell, &path, json!({"max_running": null})).await;
+    assert_eq!(cell.dequeue(10).await.1.len(), 10);
+}
+
+#[tokio::test]
+async fn a_rate_limit_admits_a_second_s_worth_and_says_when_to_come_back() {
+    let cell = Cell::new().await;
+    let body = json!({"name": "slow", "rate_limit_per_second": 2});
+    let (_, key) = cell.new_tenant(body).await;
+    let job = cell.new_job_of(&key, json!({})).await;
+    let run = format!("/jobs/{job}/run");
+    let mut refused = None;
+    for _ in 0..20 {
+        let reply = cell.post(&run, &key, json!({})).await;
+        if reply.status == 429 {
+            refused = Some(reply);
+            break;
+        }
+    }
+    let refused = refused.expect("twenty calls take less than ten seconds");
+    let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=2).contains(&wait), "{wait}");
+    refused.refused(429, "rate_limited");
+    let waiting = cell.number("select count(*) from ready").await;
+    cell.sql("update tenant_rates set full_at = full_at - make_interval(secs => $1)", &[&(wait as f64)])
+        .await;
+    cell.post(&run, &key, json!({})).await.ok();
+    assert_eq!(
+        cell.number("select count(*) from ready").await,
+        waiting + 1,
+        "a refused call left nothing behind"
+    );
+}
+
+#[tokio::test]
+async fn a_backlog_delays_another_tenant_s_first_row_by_about_one() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    cell.run_many(&cell.tenant, &job, 1000).await;
+    let (other_id, other) = cell.new_tenant(json!({"name": "other"})).await;
+    let others = cell.new_job_of(&other, json!({})).await;
+    cell.run_many(&other, &others, 1).await;
+    let (_, taken) = cell.dequeue(3).await;
+    assert!(taken.iter().any(|execution| execution["tenant_id"] == other_id), "among the next three");
+}
+
+#[tokio::test]
+async fn shares_follow_weights_while_all_are_backlogged() {
+    let cell = Cell::new().await;
+    let (heavy_id, heavy) = cell.new_tenant(json!({"name": "heavy", "weight": 3})).await;
+    for key in [&cell.tenant, &heavy] {
+        let job = cell.new_job_of(key, json!({})).await;
+        cell.run_many(key, &job, 400).await;
+    }
+    let (_, taken) = cell.dequeue(200).await;
+    let heavy = taken.iter().filter(|execution| execution["tenant_id"] == heavy_id).count();
+    assert!((148..=152).contains(&heavy), "{heavy} of 200, three quarters are 150");
+}
+
+#[tokio::test]
+async fn an_urgent_row_is_next_in_line_the_moment_it_arrives() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    cell.run_many(&cell.tenant, &job, 500).await;
+    cell.dequeue(100).await;
+    let urgent = cell.post(&format!("/jobs/{job}/run"), &cell.tenant, json!({"priority": 100})).await.ok();
+    let (_, taken) = cell.dequeue(100).await;
+    assert!(taken.iter().any(|execution| execution["execution_id"] == urgent["execution_id"]));
+}
+
+#[tokio::test]
+async fn a_retry_that_falls_due_does_not_go_behind_its_tenant_s_backlog() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let id = cell.run(&job).await;
+    let (lease, _) = cell.dequeue(1).await;
+    cell.run_many(&cell.tenant, &job, 1000).await;
+    cell.result(&id, &lease, json!({"outcome": "failed"})).await.ok();
+    cell.fall_due().await;
+    let (_, taken) = cell.dequeue(3).await;
+    assert!(taken.iter().any(|execution| execution["execution_id"] == json!(id)));
+}
+
+#[tokio::test]
+async fn queues_are_served_in_the_order_listed_and_a_paused_one_not_at_all() {
+    let cell = Cell::new().await;
+    let first = cell.new_job(json!({"queue": "first"})).await;
+    let second = cell.new_job(json!({"queue": "second"})).await;
+    cell.run_many(&cell.tenant, &second, 3).await;
+    cell.run_many(&cell.tenant, &first, 3).await;
+    let dequeue = |queues: Value| {
+        let lease = uuid::Uuid::new_v4().to_string();
+        let body = json!({"lease_id": lease, "worker_id": "w", "limit": 2, "queues": queues});
+        let cell = &cell;
+        async move {
+            cell.post("/internal/executions/dequeue", &cell.worker, body).await.ok()["executions"].clone()
+        }
+    };
+    let queues =
+        |taken: &Value| taken.as_array().unwrap().iter().map(|e| text(&e["queue"])).collect::<Vec<_>>();
+    assert_eq!(queues(&dequeue(json!(["first", "second"])).await), ["first", "first"]);
+    assert_eq!(queues(&dequeue(json!(["first", "second"])).await), ["first", "second"]);
+    patch(&cell, "/queues/second", json!({"paused": true})).await;
+    assert!(queues(&dequeue(json!(["first", "second"])).await).is_empty());
+    patch(&cell, "/queues/second", json!({"paused": false})).await;
+    assert_eq!(queues(&dequeue(json!(["second"])).await), ["second", "second"]);
+}
+
+#[tokio::test]
+async fn a_priority_above_the_tenant_s_highest_is_refused_not_clamped() {
+    let cell = Cell::new().await;
+    let (_, key) = cell.new_tenant(json!({"name": "low", "max_priority": 25})).await;
+    let job = cell.new_job_of(&key, json!({"priority": 25})).await;
+    let refused = cell.post(&format!("/jobs/{job}/run"), &key, json!({"priority": 50})).await;
+    assert_eq!(refused.refused(422, "invalid_request")["errors"][0]["field"], "priority");
+    let body = json!({"name": "high", "command": ["true"], "priority": 50});
+    cell.post("/jobs", &key, body).await.refused(422, "invalid_request");
+    let odd = cell.post(&format!("/jobs/{job}/run"), &key, json!({"priority": 10})).await;
+    odd.refused(422, "invalid_request");
+    assert_eq!(cell.number("select count(*) from executions").await, 0);
+}
+
+#[tokio::test]
+async fn a_row_committed_behind_the_watermark_is_found_by_the_tick() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let id = cell.run(&job).await;
+    cell.sql("update queues set virtual_rank = 1000000000, scan_from = 1000000000", &[]).await;
+    assert_eq!(cell.dequeue(1).await.1.len(), 0);
+    cell.tick().await;
+    assert_eq!(cell.dequeue(1).await.1[0]["execution_id"], json!(id));
+}
+
+#[tokio::test]
+async fn the_operator_and_the_tenant_see_what_waits_and_runs() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    cell.run_many(&cell.tenant, &job, 5).await;
+    let later = json!({"scheduled_at": "2099-01-01T00:00:00Z"});
+    cell.post(&format!("/jobs/{job}/run"), &cell.tenant, later).await.refused(422, "invalid_request");
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    cell.post(&format!("/jobs/{job}/run"), &cell.tenant, json!({"scheduled_at": soon.to_string()}))
+        .await
+        .ok();
+    let (_, taken) = cell.dequeue(2).await;
+    let queue = cell.get("/queues", &cell.worker).await.ok()["items"][0].clone();
+    assert_eq!((&queue["waiting"], &queue["delayed"], &queue["running"]), (&json!(3), &json!(1), &json!(2)));
+    assert_eq!((&queue["exact"], &queue["paused"]), (&json!(true), &json!(false)));
+    assert!(queue["oldest_waiting_seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0));
+    let me = cell.get("/tenant", &cell.tenant).await.ok();
+    assert_eq!(
+        (&me["waiting"], &me["delayed"], &me["running"], &me["exact"]),
+        (&json!(3), &json!(1), &json!(2), &json!(true))
+    );
+    assert_eq!(me["tenant"]["id"], json!(cell.tenant_id));
+    let workers = cell.get("/workers", &cell.admin).await.ok();
+    assert_eq!(
+        (&workers["items"][0]["worker_id"], &workers["items"][0]["running"]),
+        (&json!("tester"), &json!(2))
+    );
+    let held: Vec<_> = workers["items"][0]["executions"].as_array().unwrap().iter().map(text).collect();
+    assert!(taken.iter().all(|execution| held.contains(&text(&execution["execution_id"]))));
+}
