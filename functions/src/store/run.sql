@@ -12,7 +12,8 @@ job as materialized (
   where j.id = $2 and j.deleted_at is null
 ),
 items as materialized (
-  select i.place, uuid7(now()) as id, i.input, i.scheduled_at, coalesce(i.priority, j.priority) as priority, i.env,
+  -- Ids in the order of the request.
+  select i.place, uuid7(now() + i.place * interval '1 microsecond') as id, i.input, i.scheduled_at, coalesce(i.priority, j.priority) as priority, i.env,
     j.bytes + coalesce(octet_length(i.input), 0) + coalesce(octet_length(i.env), 0) as bytes,
     coalesce(i.scheduled_at > now(), false) as is_later
   from unnest($3::text[], $4::timestamptz[], $5::smallint[], $6::text[])
