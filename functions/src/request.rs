@@ -105,8 +105,12 @@ pub(crate) struct Checked<T> {
     pub(crate) bytes: Bytes,
 }
 
-/// Reads JSON. A bad one is refused with the path of the field and the reason.
+/// Reads a JSON object. A bad one is refused with the path of the field and the reason.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    // A list would be read as an object's fields in their order, and nobody means that.
+    if text.trim_ascii_start().starts_with('[') {
+        return Err(Error::field("", "must be an object, not a list"));
+    }
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
@@ -228,6 +232,22 @@ impl Named for KeyId {
 impl Named for TokenId {
     const MISSING: ErrorCode = ErrorCode::TokenNotFound;
     const WHAT: &'static str = "worker token";
+}
+
+/// A queue's name, as it stands in a path.
+pub(crate) struct QueueName(pub(crate) String);
+
+impl FromStr for QueueName {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Named for QueueName {
+    const MISSING: ErrorCode = ErrorCode::QueueNotFound;
+    const WHAT: &'static str = "queue";
 }
 
 /// There is nothing of that id that the caller may see.

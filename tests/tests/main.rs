@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod bad_input;
 mod contract;
 mod executions;
 mod lease;
 mod queue;
 mod statements;
+mod tenancy;
 mod watch;

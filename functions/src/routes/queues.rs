@@ -1,11 +1,11 @@
 //! `/queues`: how deep each line of work is, and holding it.
 
-use crate::request::{Admin, AdminOrWorker, Body, PageOf, Params};
+use crate::request::{Admin, AdminOrWorker, Body, Id, PageOf, Params, QueueName, missing};
 use crate::{App, Error};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use jobplane_protocol::{ErrorCode, Page, PageQuery, Queue, QueuePage, UpdateQueue, limits};
+use jobplane_protocol::{Page, PageQuery, Queue, QueuePage, UpdateQueue, limits};
 use tokio_postgres::Row;
 
 const QUEUES: &str = include_str!("../store/queues.sql");
@@ -53,10 +53,9 @@ fn queue(row: &Row) -> Result<Queue, Error> {
 pub(crate) async fn update(
     State(app): State<App>,
     _: Admin,
-    Path(name): Path<String>,
+    Id(QueueName(name)): Id<QueueName>,
     Body { value: request, .. }: Body<UpdateQueue>,
 ) -> Result<StatusCode, Error> {
     let row = app.db.row(UPDATE, &[&name, &request.paused]).await?;
-    let missing = || Error::refused(ErrorCode::QueueNotFound, "there is no queue of that name");
-    row.map(|_| StatusCode::NO_CONTENT).ok_or_else(missing)
+    row.map(|_| StatusCode::NO_CONTENT).ok_or_else(missing::<QueueName>)
 }
