@@ -1,9 +1,11 @@
 //! The jobplane worker: the agent that leases executions, the runtime that runs them, and the
 //! retrying client that both the worker and the command line call the controller with.
 
+mod agent;
 mod backoff;
 mod client;
 mod error;
+mod exec;
 mod logging;
 mod settings;
 mod shutdown;
@@ -31,7 +33,9 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 /// [`Error::Configuration`] for a setting that cannot work; [`Error::Refused`] or [`Error::Gateway`]
 /// if the controller refuses the very first dequeue. Once it has been answered, nothing but a
 /// shutdown ends the worker.
-pub async fn run_until(settings: Settings, mut shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
-    settings.client()?;
-    shutdown.wait_for(|phase| *phase > Shutdown::Running).await.map(drop).or(Ok(()))
+pub async fn run_until(settings: Settings, shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
+    if settings.runtime == Runtime::Container {
+        return Err(Error::Configuration("the container runtime is not in this build".to_owned()));
+    }
+    agent::Agent::run(settings, shutdown).await
 }

@@ -94,6 +94,11 @@ impl Server {
         self.process.id()
     }
 
+    /// Whether the server's process is still there.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
     /// Stops the server in order: sessions end, everything is written. If that takes too long, at once: then the next
     /// start recovers.
     ///

@@ -1,6 +1,7 @@
 //! The account that PostgreSQL runs under: PostgreSQL refuses root, so root lends it another.
 
 use anyhow::Context;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::{Gid, Uid, User, chown};
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -47,25 +48,21 @@ impl Account {
         }
     }
 
-    /// A command that runs as the account with `directory` as its working directory, and the name by which the
-    /// command may call that directory.
+    /// A command that runs as the account and works on `directory`, and the name by which it may call that.
     ///
     /// A lent account often cannot reach the directory by its path: a parent such as /root is closed to it. So the
-    /// child enters it through a descriptor that we opened, and calls it /proc/self/cwd from then on: both lead
-    /// there without walking the path.
+    /// command inherits a descriptor of the directory, and goes by what that leads to without walking the path.
     pub(super) fn command(self, program: &Path, directory: &Path) -> anyhow::Result<Launch> {
         let entrance =
             File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
         let mut command = Command::new(program);
+        command.current_dir("/");
         let name = match self {
-            Self::Own => {
-                command.current_dir(directory);
-                directory.to_owned()
-            }
+            Self::Own => directory.to_owned(),
             Self::Lent(uid, gid) => {
                 command.uid(uid.as_raw()).gid(gid.as_raw());
-                command.current_dir(format!("/proc/self/fd/{}", entrance.as_raw_fd()));
-                PathBuf::from("/proc/self/cwd")
+                fcntl(&entrance, FcntlArg::F_SETFD(FdFlag::empty()))?;
+                PathBuf::from(format!("/proc/self/fd/{}", entrance.as_raw_fd()))
             }
         };
         Ok(Launch { command, directory: name, _entrance: entrance })
@@ -74,7 +71,7 @@ impl Account {
 
 /// A command that is about to run in a directory of PostgreSQL's.
 pub(super) struct Launch {
-    /// What to run; its working directory is set.
+    /// What to run.
     pub(super) command: Command,
     /// What the command may call that directory.
     pub(super) directory: PathBuf,

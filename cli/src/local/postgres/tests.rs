@@ -1,7 +1,9 @@
 //! Starting real servers: twice on one folder, after a crash, and beside one that runs.
 
 use super::*;
+use std::fs::Permissions;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 
 fn connects(server: &Server) -> bool {
     TcpStream::connect(("127.0.0.1", server.port)).is_ok()
@@ -9,8 +11,9 @@ fn connects(server: &Server) -> bool {
 
 #[test]
 fn a_second_start_finds_the_data_and_the_password_again() {
-    // Temporary directories are closed to others, as a home is: a lent account cannot reach this by its path.
-    let parent = tempfile::tempdir().unwrap();
+    // Closed to others, as a home is: a lent account cannot reach what is in it by its path.
+    let closed = Permissions::from_mode(0o700);
+    let parent = tempfile::Builder::new().permissions(closed).tempdir().unwrap();
     let home = parent.path().join("a folder/postgres");
     let first = Server::start(&home, Durability::None).unwrap();
     assert!(connects(&first));
