@@ -10,3 +10,4 @@ mod queue;
 mod statements;
 mod tenancy;
 mod watch;
+mod worker;

@@ -1,0 +1,148 @@
+//! The worker as a process of its own against a real control plane: what it does when all is well, and when not.
+
+use jobplane_tests::{Cell, text};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a condition may take to come true.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A worker that ends with the test.
+struct Worker(Child);
+
+impl Worker {
+    fn start(cell: &Cell) -> Self {
+        let build =
+            Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "jobplane-worker"]).status();
+        assert!(build.is_ok_and(|status| status.success()), "the worker builds");
+        let tests = std::env::current_exe().unwrap();
+        let program: PathBuf = tests.ancestors().nth(2).unwrap().join("jobplane-worker");
+        let child = Command::new(program)
+            .env("JOBPLANE_URL", &cell.url)
+            .env("JOBPLANE_WORKER_TOKEN", &cell.worker)
+            .env("JOBPLANE_CONCURRENCY", "4")
+            .env("JOBPLANE_DRAIN_SECONDS", "0")
+            .env("SECRET_OF_THE_WORKER", "hidden")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Looks until an execution is in this state.
+async fn until(cell: &Cell, id: &str, status: &str) -> Value {
+    let began = Instant::now();
+    loop {
+        let seen = cell.execution(id).await;
+        if seen["status"] == status {
+            return seen;
+        }
+        assert!(began.elapsed() < LIMIT, "{id} is not {status}: {seen}");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn shell(cell: &Cell, script: &str, more: Value) -> String {
+    let mut job = json!({"command": ["sh", "-c", script]});
+    job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let job = cell.new_job(job).await;
+    let asked = cell.post(&format!("/jobs/{job}/run"), &cell.tenant, json!({"input": {"n": 1}})).await.ok();
+    text(&asked["execution_id"])
+}
+
+#[tokio::test]
+async fn each_way_that_a_job_can_end_has_its_outcome() {
+    let cell = Cell::new().await;
+    let none = || json!({});
+    let good = shell(&cell, r#"cat "$JOBPLANE_INPUT" > "$JOBPLANE_OUTPUT_DIR/result.json""#, none()).await;
+    let env = shell(
+        &cell,
+        r#"test -z "$SECRET_OF_THE_WORKER$JOBPLANE_WORKER_TOKEN" && test "$JOBPLANE_ATTEMPT" = 1"#,
+        none(),
+    )
+    .await;
+    let bad = shell(&cell, "echo why >&2; exit 3", json!({"retry": {"max_attempts": 1}})).await;
+    let slow =
+        shell(&cell, "trap '' TERM; sleep 600", json!({"timeout_seconds": 1, "retry": {"max_attempts": 1}}))
+            .await;
+    let garbage = shell(&cell, r#"echo '{' > "$JOBPLANE_OUTPUT_DIR/result.json""#, none()).await;
+    let daemon = shell(&cell, "sleep 600 & echo started", none()).await;
+    let killed = shell(&cell, "kill -9 $$", json!({"retry": {"max_attempts": 1}})).await;
+    let job = cell.new_job(json!({"command": ["/no/such/program"]})).await;
+    let absent = cell.run(&job).await;
+    let _worker = Worker::start(&cell);
+    assert_eq!(until(&cell, &good, "SUCCEEDED").await["result"], json!({"n": 1}));
+    until(&cell, &env, "SUCCEEDED").await;
+    let bad = until(&cell, &bad, "FAILED").await;
+    assert_eq!((&bad["exit_code"], &bad["error"]), (&json!(3), &json!("exit code 3: why")));
+    let garbage = until(&cell, &garbage, "FAILED").await;
+    assert!(text(&garbage["error"]).starts_with("result.json is not JSON"), "{garbage}");
+    assert_eq!(garbage["tries"], 1, "not tried again");
+    until(&cell, &daemon, "SUCCEEDED").await;
+    assert_eq!(until(&cell, &killed, "FAILED").await["error"], "killed by SIGKILL");
+    assert_eq!(until(&cell, &absent, "FAILED").await["tries"], 1);
+    assert_eq!(until(&cell, &slow, "FAILED").await["attempts"][0]["outcome"], "timed_out");
+}
+
+#[tokio::test]
+async fn lines_arrive_in_order_whatever_they_hold() {
+    let cell = Cell::new().await;
+    let script =
+        r"i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; printf 'a\377b\n'; printf 'no end'";
+    let id = shell(&cell, script, json!({})).await;
+    let _worker = Worker::start(&cell);
+    until(&cell, &id, "SUCCEEDED").await;
+    let (mut read, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = cell.get(&format!("/executions/{id}/logs?limit=1000{after}"), &cell.tenant).await.ok();
+        read.extend(page["lines"].as_array().unwrap().iter().map(|line| text(&line["text"])));
+        if page["finished"] == true {
+            break;
+        }
+        after = format!("&after={}", text(&page["next"]));
+    }
+    let mut wanted: Vec<_> = (0..3000).map(|number| number.to_string()).collect();
+    wanted.extend(["a\u{fffd}b".to_owned(), "no end".to_owned()]);
+    assert_eq!(read, wanted);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_stop_gives_back_what_it_runs_unspent() {
+    let cell = Cell::new().await;
+    let id = shell(&cell, "sleep 600", json!({})).await;
+    let mut worker = Worker::start(&cell);
+    until(&cell, &id, "RUNNING").await;
+    worker.signal(nix::sys::signal::Signal::SIGTERM);
+    let seen = until(&cell, &id, "PENDING").await;
+    assert_eq!((&seen["tries"], &seen["attempts"][0]["outcome"]), (&json!(0), &json!("released")));
+    assert!(worker.0.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_worker_killed_with_sigkill_loses_nothing() {
+    let cell = Cell::new().await;
+    let id = shell(&cell, r#"test "$JOBPLANE_ATTEMPT" = 2 || sleep 600"#, json!({})).await;
+    let worker = Worker::start(&cell);
+    until(&cell, &id, "RUNNING").await;
+    drop(worker);
+    cell.expire_leases().await;
+    cell.fall_due().await;
+    let _next = Worker::start(&cell);
+    let seen = until(&cell, &id, "SUCCEEDED").await;
+    assert_eq!((&seen["tries"], &seen["attempts"][0]["outcome"]), (&json!(2), &json!("expired")));
+}
