@@ -101,13 +101,13 @@ impl Settings {
     }
 
     /// How many executions run at once.
-    pub fn slots(&self) -> usize {
+    pub(crate) fn slots(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(DEFAULT_CONCURRENCY, usize::from);
         self.concurrency.and_then(|slots| usize::try_from(slots).ok()).unwrap_or_else(cores)
     }
 
     /// The worker's name.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let named = || {
             let host = nix::unistd::gethostname().unwrap_or_else(|_| "worker".into());
             format!("{}-{}", host.to_string_lossy(), std::process::id())
@@ -116,17 +116,15 @@ impl Settings {
     }
 
     /// The queues as the dequeue asks for them: `None` leaves the choice to the token.
-    pub fn queues(&self) -> Option<Vec<String>> {
+    pub(crate) fn queues(&self) -> Option<Vec<String>> {
         (!self.queues.is_empty()).then(|| self.queues.clone())
     }
 
-    /// How long running jobs may take to finish once the worker is told to stop.
-    pub fn drain(&self) -> Duration {
+    pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds.into())
     }
 
-    /// How long a job may take to end by itself between SIGTERM and SIGKILL.
-    pub fn kill_grace(&self) -> Duration {
+    pub(crate) fn kill_grace(&self) -> Duration {
         Duration::from_secs(self.kill_grace_seconds.into())
     }
 }

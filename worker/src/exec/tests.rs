@@ -1,0 +1,1 @@
+//! Jobs of every kind, run for real; their log goes to a controller that takes everything.
