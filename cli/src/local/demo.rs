@@ -58,10 +58,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let screen = Arc::new(Screen::new(input.files.len())?);
     let place = tempfile::tempdir().context("cannot make a temporary directory")?;
     let mut interrupt = pin!(interrupted()?);
-    let mut platform = tokio::select! {
-        started = Platform::start(options(&args, place.path(), &screen)) => started?,
-        () = &mut interrupt => return Ok(ExitCode::from(INTERRUPTED)),
-    };
+    // Begun is finished, for nothing may be written once the directory is removed.
+    let mut platform = Platform::start(options(&args, place.path(), &screen)).await?;
     let worked = tokio::select! {
         worked = work(&args, &input, &screen, &platform) => Some(worked),
         () = &mut interrupt => None,

@@ -1,6 +1,6 @@
 //! What the demo shows while it runs: a bar with lines above it on a terminal, plain lines elsewhere.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +23,9 @@ impl Screen {
     pub(super) fn new(total: usize) -> anyhow::Result<Self> {
         let total = total as u64;
         let bar = if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(BAR)?);
+            let bar = ProgressBar::new(total)
+                .with_style(ProgressStyle::with_template(BAR)?)
+                .with_finish(ProgressFinish::AndClear);
             bar.enable_steady_tick(Duration::from_millis(200));
             Some(bar)
         } else {
