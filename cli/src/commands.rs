@@ -1,0 +1,179 @@
+//! The command line: what it accepts, and which file answers which command.
+
+mod cancel;
+mod completions;
+mod dlq;
+mod job;
+mod key;
+mod list;
+mod logs;
+mod profile;
+mod queues;
+mod run;
+mod status;
+mod submit;
+mod tenant;
+mod whoami;
+mod worker;
+mod worker_token;
+mod workers;
+
+use crate::failure::{EXIT_CODES, Failure};
+use crate::local;
+use crate::output::{Format, Output};
+use crate::session::{Need, Session};
+use std::process::ExitCode;
+
+/// Runs jobs on a fleet of workers: asks for executions, watches them, and runs the whole platform on one
+/// machine.
+#[derive(Debug, clap::Parser)]
+#[command(name = "jobplane", version, propagate_version = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+///
+/// URL and token come from the flags, else the environment, else the profile, else from what `jobplane dev`
+/// left in ./.jobplane/dev.json. A token that is kept in a profile goes only to that profile's URL.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// The controller [env: JOBPLANE_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+
+    /// The token; `ps` shows flags, so prefer a profile or the environment [env: JOBPLANE_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+
+    /// The profile with URL and tokens, instead of the current one
+    #[arg(long, global = true, value_name = "NAME", env = "JOBPLANE_PROFILE")]
+    pub profile: Option<String>,
+
+    /// What to print: text for people, or JSON
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Human, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the whole platform on this machine
+    Dev(local::dev::Args),
+    /// Watch the whole platform at real work
+    Demo(local::demo::Args),
+    /// Run a command as a job, which is made where needed
+    Submit(submit::Args),
+    /// Run a job, once or for each line of a file
+    Run(run::Args),
+    /// Show an execution
+    Status(status::Args),
+    /// List executions, newest first
+    List(list::Args),
+    /// Show what an execution wrote
+    Logs(logs::Args),
+    /// Cancel executions
+    Cancel(cancel::Args),
+    /// Make, show and change jobs
+    #[command(subcommand)]
+    Job(job::Command),
+    /// Look after executions that ended badly
+    #[command(subcommand)]
+    Dlq(dlq::Command),
+    /// Show who the key speaks for, and how busy that tenant is
+    Whoami,
+    /// Show, pause and resume queues (admin)
+    Queues(queues::Args),
+    /// Show the workers that were heard from in the last hour (admin)
+    Workers(crate::pages::Limit),
+    /// Make, show and change tenants (admin)
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Make, list and revoke a tenant's keys (admin)
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Make, list and revoke worker tokens (admin)
+    #[command(subcommand)]
+    WorkerToken(worker_token::Command),
+    /// Run a worker on this machine
+    Worker(worker::Args),
+    /// Keep URLs and tokens under names
+    #[command(subcommand)]
+    Profile(profile::Command),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When it ends without success.
+pub async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    let Cli { globals, command } = cli;
+    let session = match need(&command) {
+        Some(need) => Session::open(&globals, need).await?,
+        None => return Ok(on_this_machine(command, &globals).await?),
+    };
+    calling(command, &session).await.map_err(|error| Failure::of(&error, Some(&session)))
+}
+
+/// The kind of token that a command needs, if it calls a controller.
+fn need(command: &Command) -> Option<Need> {
+    match command {
+        Command::Dev(_)
+        | Command::Demo(_)
+        | Command::Worker(_)
+        | Command::Profile(_)
+        | Command::Completions(_) => None,
+        Command::Queues(_)
+        | Command::Workers(_)
+        | Command::Tenant(_)
+        | Command::Key(_)
+        | Command::WorkerToken(_) => Some(Need::Admin),
+        _ => Some(Need::Tenant),
+    }
+}
+
+async fn on_this_machine(command: Command, globals: &Globals) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Dev(args) => local::dev::run(args).await,
+        Command::Demo(args) => local::demo::run(args).await,
+        Command::Worker(args) => worker::run(args).await,
+        Command::Profile(command) => profile::run(command, globals, &Output::new(globals.output)),
+        Command::Completions(args) => completions::run(&args),
+        _ => anyhow::bail!("this command needs a controller"),
+    }
+}
+
+async fn calling(command: Command, session: &Session) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Submit(args) => submit::run(args, session).await,
+        Command::Run(args) => run::run(args, session).await,
+        Command::Status(args) => status::run(&args, session).await,
+        Command::List(args) => list::run(args, session).await,
+        Command::Logs(args) => logs::run(&args, session).await,
+        Command::Cancel(args) => cancel::run(&args, session).await,
+        Command::Job(command) => job::run(command, session).await,
+        Command::Dlq(command) => dlq::run(command, session).await,
+        Command::Whoami => whoami::run(session).await,
+        Command::Queues(args) => queues::run(args, session).await,
+        Command::Workers(limit) => workers::run(limit, session).await,
+        Command::Tenant(command) => tenant::run(command, session).await,
+        Command::Key(command) => key::run(command, session).await,
+        Command::WorkerToken(command) => worker_token::run(command, session).await,
+        _ => anyhow::bail!("this command needs no controller"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
