@@ -1,6 +1,8 @@
 //! Executions: asking for them, looking at them, cancelling them, and the dead letters.
 
-use crate::{Check, Checks, ErrorCode, ExecutionId, JobId, Json, Page, Priority, Stream, TenantId, limits};
+use crate::{
+    Check, Checks, ErrorCode, ExecutionId, JobId, Json, Page, Priority, Stream, TenantId, limits, object,
+};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,6 +135,7 @@ pub struct RunResponse {
 #[serde(deny_unknown_fields)]
 pub struct RunsRequest {
     /// What to run.
+    #[serde(deserialize_with = "object::list")]
     pub runs: Vec<RunRequest>,
 }
 

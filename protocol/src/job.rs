@@ -1,6 +1,6 @@
 //! Jobs: the definitions that executions are asked of.
 
-use crate::{Check, Checks, JobId, Page, limits};
+use crate::{Check, Checks, JobId, Page, limits, object};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -82,7 +82,7 @@ pub struct CreateJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_running: Option<i32>,
     /// How often it is tried.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::object")]
     pub retry: RetryPolicy,
 }
 
@@ -115,7 +115,7 @@ pub struct UpdateJob {
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub max_running: Option<Option<i32>>,
     /// A new retry policy, replacing the whole old one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
 }
 

@@ -1,7 +1,7 @@
 //! The worker's calls: dequeue, heartbeat, result, logs. Each is safe to repeat and fenced by its lease.
 
 use crate::{
-    Check, Checks, ErrorCode, ExecutionId, JobId, Json, LeaseId, Priority, Status, TenantId, limits,
+    Check, Checks, ErrorCode, ExecutionId, JobId, Json, LeaseId, Priority, Status, TenantId, limits, object,
 };
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -366,6 +366,7 @@ pub struct LogsRequest {
     /// The number of the first line, from 0 in each attempt.
     pub first_seq: i64,
     /// The lines: 1 to 10,000 of them, together at most 256 KB.
+    #[serde(deserialize_with = "object::list")]
     pub lines: Vec<LogLine>,
 }
 

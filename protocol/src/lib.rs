@@ -8,6 +8,7 @@ mod id;
 mod job;
 mod lease;
 pub mod limits;
+mod object;
 mod token;
 
 pub use admin::*;

@@ -4,6 +4,7 @@ use jobplane_functions::{App, Config, migrate, router};
 use jobplane_protocol::{Token, TokenKind};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use tokio_postgres::types::ToSql;
 
 /// A running control plane and what a test needs to talk to it.
@@ -225,6 +226,35 @@ impl Cell {
     /// One number out of the database.
     pub async fn number(&self, sql: &str) -> i64 {
         self.db.query_one(sql, &[]).await.expect("the statement runs").get(0)
+    }
+
+    /// Every row of every table whose `owner` satisfies the condition: the tenant that it belongs to, or all zeros
+    /// where it belongs to none.
+    pub async fn rows(&self, condition: &str) -> BTreeMap<String, String> {
+        let tables = "select c.relname::text,
+            array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0)
+            from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+              and not c.relispartition";
+        let mut rows = BTreeMap::new();
+        for table in self.db.query(tables, &[]).await.expect("the statement runs") {
+            let (name, columns): (String, Vec<String>) = (table.get(0), table.get(1));
+            let has = |column: &str| columns.iter().any(|name| name == column);
+            let owner = if name == "tenants" {
+                "t.id"
+            } else if has("tenant_id") {
+                "t.tenant_id"
+            } else if has("execution_id") {
+                "(select e.tenant_id from executions e where e.id = t.execution_id)"
+            } else {
+                "'00000000-0000-0000-0000-000000000000'::uuid"
+            };
+            let sql = format!(
+                "select coalesce(string_agg(x.row, E'\\n' order by x.row), '')
+                 from (select t::text as row, {owner} as owner from {name} t) x where {condition}"
+            );
+            rows.insert(name, self.db.query_one(&sql, &[]).await.expect("the statement runs").get(0));
+        }
+        rows
     }
 
     /// Lets every lease run out, and the next tick find out.

@@ -7,6 +7,8 @@ mod contract;
 mod executions;
 mod lease;
 mod queue;
+mod requests;
+mod shapes;
 mod statements;
 mod tenancy;
 mod watch;

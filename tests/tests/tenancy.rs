@@ -1,153 +1,224 @@
-//! Who reaches what: a tenant nothing of another's, a scoped worker token nothing outside its scope, a revoked or
-//! expired token nothing at all. Made from the table of routes, so that a new route cannot escape.
+//! Who may do what: every route of the table with every token that must not get through.
 
-use jobplane_functions::routes::{Caller, table};
+use crate::requests::{World, name};
+use jobplane_functions::routes::{Answer, Caller, Route, table};
+use jobplane_protocol::{Token, TokenKind};
 use jobplane_tests::{Cell, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// A good body for each route that takes one and speaks of somebody's rows.
-fn body(method: &str, path: &str) -> Option<Value> {
-    match (method, path) {
-        ("POST", "/jobs") => Some(json!({"name": "mine", "command": ["true"]})),
-        ("PATCH", "/jobs/{id}") => Some(json!({"name": "taken over"})),
-        ("POST", "/jobs/{id}/runs") => Some(json!({"runs": [{}]})),
-        ("POST", "/jobs/{id}/run" | "/executions/dlq/retry") => Some(json!({})),
-        _ => None,
+#[tokio::test]
+async fn every_route_answers_its_own_caller_with_the_status_of_the_table() {
+    let world = World::new().await;
+    for route in table() {
+        let reply = world.send(&world.ask(&route), world.token_of(route.caller)).await;
+        let status = match route.answer {
+            Answer::Nothing => 204,
+            Answer::Json => 200,
+            Answer::Typed(status, _) => status,
+        };
+        assert_eq!(reply.status, status, "{}: {}", name(&route), reply.body);
     }
 }
 
 #[tokio::test]
 async fn a_tenant_reaches_nothing_of_another_s_through_any_route() {
-    let cell = Cell::new().await;
-    let (_, stranger) = cell.new_tenant(json!({"name": "stranger"})).await;
-    // The first tenant has one of everything: a job, something waiting, running, ended and dead.
-    let job = cell.new_job(json!({"name": "secret", "retry": {"max_attempts": 1}})).await;
-    let ids = cell.run_many(&cell.tenant, &job, 4).await;
-    let (lease, _) = cell.dequeue(3).await;
-    cell.result(&ids[0], &lease, json!({"outcome": "failed", "error": "secret"})).await.ok();
-    cell.result(&ids[1], &lease, json!({"outcome": "succeeded", "result": "secret"})).await.ok();
-    let state = || async {
-        let mut rows = Vec::new();
-        for table in ["jobs", "ready", "delayed", "leases", "attempts", "dead_letters"] {
-            let sql = format!(
-                "select coalesce(string_agg(t::text, '|' order by t::text), '') from {table} t
-                where not to_jsonb(t) ? 'tenant_id' or to_jsonb(t) ->> 'tenant_id' = '{}'",
-                cell.tenant_id
-            );
-            rows.push(cell.db.query_one(&sql, &[]).await.unwrap().get::<_, String>(0));
-        }
-        rows
-    };
-    let before = state().await;
+    let world = World::new().await;
+    let cell = &world.cell;
+    let (stranger, key) = cell.new_tenant(json!({"name": "stranger"})).await;
+    let of_the_first = format!("owner <> '{stranger}'");
+    let before = cell.rows(&of_the_first).await;
     let mut asked = 0;
     for route in table().iter().filter(|route| route.caller == Caller::Tenant) {
-        let method: Method = route.method.as_str().parse().unwrap();
-        for id in [&job, &ids[0], &ids[1], &ids[2], &ids[3]] {
-            let path = route.path.replace("{id}", id);
-            let reply =
-                cell.call(method.clone(), &path, &stranger, body(route.method.as_str(), route.path)).await;
-            let what = format!("{method} {path}: {} {}", reply.status, reply.body);
-            if route.path.contains('{') {
-                assert_eq!(reply.status, 404, "{what}");
-            }
-            assert!(!reply.body.to_string().contains("secret"), "{what}");
-            assert!(!ids.iter().any(|id| reply.body.to_string().contains(id.as_str())), "{what}");
-            asked += 1;
+        let reply = world.send(&world.ask(route), &key).await;
+        let answer = reply.body.to_string();
+        for id in world.ids() {
+            assert!(!answer.contains(id.as_str()), "{} shows {id}: {answer}", name(route));
         }
+        if route.path.contains('{') {
+            assert_eq!(reply.status, 404, "{}: {answer}", name(route));
+            let code = text(&reply.body["code"]);
+            reply.refused(404, &code);
+        } else {
+            assert!(reply.status < 300, "{}: {answer}", name(route));
+            // What the stranger made itself is its own to see: a job, by the call before.
+            let items = reply.body["items"].as_array().map_or(0, Vec::len);
+            assert!(items == 0 || route.path == "/jobs", "{}: {answer}", name(route));
+        }
+        let after = cell.rows(&of_the_first).await;
+        assert_eq!(after, before, "{}", name(route));
+        asked += 1;
     }
-    assert!(asked > 50, "{asked} calls");
-    assert_eq!(state().await, before, "nothing of the first tenant's has changed");
+    assert!(asked > 10, "{asked} routes");
+    assert_eq!(cell.get("/tenant", &key).await.ok()["tenant"]["id"], json!(stranger));
+    assert_eq!(cell.get("/tenant", &key).await.ok()["running"], 0);
+}
+
+/// The kinds of token that a route accepts.
+fn kinds(route: &Route) -> &'static [TokenKind] {
+    match route.caller {
+        Caller::Anyone => &[],
+        Caller::Admin => &[TokenKind::Admin],
+        Caller::AdminOrWorker => &[TokenKind::Admin, TokenKind::Worker],
+        Caller::Tenant => &[TokenKind::Tenant],
+        Caller::Worker => &[TokenKind::Worker],
+    }
+}
+
+const KINDS: [TokenKind; 3] = [TokenKind::Admin, TokenKind::Tenant, TokenKind::Worker];
+
+fn unknown(kind: TokenKind) -> String {
+    Token::mint(kind, "test", rand::random()).reveal().to_owned()
 }
 
 #[tokio::test]
-async fn a_revoked_or_expired_token_reaches_nothing() {
-    let cell = Cell::new().await;
+async fn no_token_a_garbled_one_and_an_unknown_one_are_refused_on_every_route() {
+    let world = World::new().await;
+    let before = world.rows().await;
+    for route in table().iter().filter(|route| route.caller != Caller::Anyone) {
+        let ask = world.ask(route);
+        let right = world.token_of(route.caller);
+        let garbled =
+            [String::new(), "nonsense".to_owned(), right[..right.len() - 1].to_owned(), format!("{right}0")];
+        let unknown = kinds(route).iter().map(|kind| unknown(*kind));
+        for token in garbled.into_iter().chain(unknown) {
+            world.send(&ask, &token).await.refused(401, "unauthorized");
+        }
+        let body = ask.body.as_ref().map(|body| body.to_string().into_bytes());
+        let request = world.cell.request(ask.method.clone(), &ask.path, "", body);
+        let basic = request.header("authorization", format!("Basic {right}"));
+        let reply = world.cell.send(basic).await;
+        assert_eq!(reply.headers["www-authenticate"], "Bearer", "{}", name(route));
+        reply.refused(401, "unauthorized");
+    }
+    assert_eq!(world.rows().await, before);
+}
+
+#[tokio::test]
+async fn a_token_of_another_kind_is_refused_on_every_route() {
+    let world = World::new().await;
+    let before = world.rows().await;
+    for route in table().iter().filter(|route| route.caller != Caller::Anyone) {
+        let Cell { admin, tenant, worker, .. } = &world.cell;
+        let wrong = std::iter::zip(KINDS, [admin, tenant, worker]);
+        for (_, token) in wrong.filter(|(kind, _)| !kinds(route).contains(kind)) {
+            world.send(&world.ask(route), token).await.refused(403, "wrong_token_kind");
+        }
+    }
+    assert_eq!(world.rows().await, before);
+}
+
+#[tokio::test]
+async fn a_revoked_and_an_expired_token_are_refused_on_every_route() {
+    let world = World::new().await;
+    let cell = &world.cell;
     let keys = format!("/tenants/{}/keys", cell.tenant_id);
-    let made = cell.post(&keys, &cell.admin, json!({"name": "second"})).await.ok();
-    let key = text(&made["api_key"]);
-    let past = cell
-        .post(&keys, &cell.admin, json!({"name": "past", "expires_at": "2020-01-01T00:00:00Z"}))
-        .await
-        .ok();
-    cell.get("/tenant", &key).await.ok();
-    let revoke = format!("{keys}/{}", text(&made["id"]));
-    assert_eq!(cell.call(Method::DELETE, &revoke, &cell.admin, None).await.status, 204);
-    cell.call(Method::DELETE, &revoke, &cell.admin, None).await.refused(404, "key_not_found");
-    let worker = cell.post("/worker-tokens", &cell.admin, json!({"name": "w"})).await.ok();
-    let path = format!("/worker-tokens/{}", text(&worker["token_id"]));
-    assert_eq!(cell.call(Method::DELETE, &path, &cell.admin, None).await.status, 204);
-    let id = uuid::Uuid::now_v7().to_string();
-    for route in table() {
+    let (mut tenant, mut worker) = (Vec::new(), Vec::new());
+    for body in [json!({"name": "revoked"}), json!({"name": "expired", "expires_at": "2020-01-01T00:00:00Z"})]
+    {
+        let key = cell.post(&keys, &cell.admin, body.clone()).await.ok();
+        let token = cell.post("/worker-tokens", &cell.admin, body.clone()).await.ok();
+        if body["name"] == "revoked" {
+            for path in [
+                format!("{keys}/{}", text(&key["id"])),
+                format!("/worker-tokens/{}", text(&token["token_id"])),
+            ] {
+                assert_eq!(cell.call(Method::DELETE, &path, &cell.admin, None).await.status, 204);
+                // Once.
+                assert_eq!(cell.call(Method::DELETE, &path, &cell.admin, None).await.status, 404);
+            }
+        }
+        tenant.push(text(&key["api_key"]));
+        worker.push(text(&token["token"]));
+    }
+    for list in [keys.as_str(), "/worker-tokens"] {
+        let list = cell.get(list, &cell.admin).await.ok();
+        let names: Vec<_> =
+            list["items"].as_array().unwrap().iter().map(|item| text(&item["name"])).collect();
+        assert!(names.contains(&"expired".to_owned()) && !names.contains(&"revoked".to_owned()), "{names:?}");
+        assert!(!list.to_string().contains("jp_"), "a list shows no secret");
+    }
+    let before = world.rows().await;
+    for route in &table() {
         let tokens = match route.caller {
-            Caller::Tenant => vec![key.clone(), text(&past["api_key"])],
-            Caller::Worker | Caller::AdminOrWorker => vec![text(&worker["token"])],
-            Caller::Admin | Caller::Anyone => Vec::new(),
+            Caller::Tenant => &tenant,
+            Caller::Worker | Caller::AdminOrWorker => &worker,
+            Caller::Admin | Caller::Anyone => continue,
         };
-        let method = route.method.as_str();
         for token in tokens {
-            let body = body(method, route.path).or_else(|| worker_body(route.path));
-            let path = route.path.replace("{id}", &id);
-            let reply = cell.call(method.parse().unwrap(), &path, &token, body).await;
-            assert_eq!(reply.status, 401, "{method} {path}: {}", reply.body);
+            world.send(&world.ask(route), token).await.refused(401, "unauthorized");
         }
     }
-    let names = cell.get(&keys, &cell.admin).await.ok();
-    assert!(names["items"].as_array().unwrap().iter().all(|key| key["name"] != "second"));
-    assert!(!names.to_string().contains("jp_key_"), "a list shows no secret");
+    assert_eq!(world.rows().await, before);
 }
 
-/// A good body for each of the worker's routes.
-fn worker_body(path: &str) -> Option<Value> {
-    let (id, lease) = (uuid::Uuid::now_v7(), uuid::Uuid::new_v4());
-    let line = json!({"at": "2026-01-01T00:00:00Z", "stream": "stdout", "text": "x"});
-    match path {
-        "/internal/executions/dequeue" => Some(json!({"lease_id": lease, "worker_id": "w", "limit": 1})),
-        "/internal/executions/{id}/heartbeat" => Some(json!({"lease_id": lease})),
-        "/internal/executions/heartbeats" => {
-            Some(json!({"leases": [{"execution_id": id, "lease_id": lease}]}))
-        }
-        "/internal/executions/{id}/result" => Some(json!({"lease_id": lease, "outcome": "succeeded"})),
-        "/internal/executions/results" => {
-            Some(json!({"results": [{"execution_id": id, "lease_id": lease, "outcome": "succeeded"}]}))
-        }
-        "/internal/executions/{id}/logs" => Some(json!({"lease_id": lease, "first_seq": 0, "lines": [line]})),
-        _ => None,
-    }
+async fn dequeue(cell: &Cell, token: &str, mut body: Value) -> jobplane_tests::Reply {
+    body["lease_id"] = json!(uuid::Uuid::new_v4());
+    body["worker_id"] = json!("scoped");
+    body["limit"] = json!(10);
+    cell.post("/internal/executions/dequeue", token, body).await
 }
 
 #[tokio::test]
-async fn a_scoped_worker_token_takes_and_touches_nothing_outside_its_scope() {
+async fn a_scoped_worker_token_takes_from_its_own_queues_and_tenants_only() {
     let cell = Cell::new().await;
-    let (other_id, other) = cell.new_tenant(json!({"name": "other"})).await;
-    let job = cell.new_job(json!({"queue": "gpu"})).await;
-    let others = cell.new_job_of(&other, json!({})).await;
+    let (other, other_key) = cell.new_tenant(json!({"name": "other"})).await;
+    let fast = cell.new_job(json!({"queue": "fast"})).await;
+    let slow = cell.new_job(json!({"queue": "slow"})).await;
+    let theirs = cell.new_job_of(&other_key, json!({"queue": "fast"})).await;
+    let mine = cell.run_many(&cell.tenant, &fast, 2).await;
+    cell.run_many(&cell.tenant, &slow, 1).await;
+    let of_other = cell.run_many(&other_key, &theirs, 2).await;
+    let scope = json!({"name": "scoped", "queues": ["fast"], "tenant_ids": [cell.tenant_id]});
+    let token = cell.new_worker_token(scope).await;
+
+    for beyond in [
+        json!({"queues": ["slow"]}),
+        json!({"queues": ["fast", "slow"]}),
+        json!({"queues": ["default"]}),
+        json!({"tenant_ids": [other]}),
+        json!({"tenant_ids": [cell.tenant_id, other]}),
+    ] {
+        dequeue(&cell, &token, beyond).await.refused(403, "out_of_scope");
+    }
+    assert_eq!(cell.number("select count(*) from leases").await, 0);
+    let taken = dequeue(&cell, &token, json!({})).await.ok();
+    let taken: Vec<_> =
+        taken["executions"].as_array().unwrap().iter().map(|taken| text(&taken["execution_id"])).collect();
+    assert_eq!(taken, mine, "without a word: its scope, all of it and nothing else");
+    let rest = dequeue(&cell, &cell.worker, json!({"queues": ["fast"]})).await.ok();
+    assert_eq!(rest["executions"].as_array().map(Vec::len), Some(of_other.len()));
+}
+
+#[tokio::test]
+async fn a_lease_beyond_a_token_s_scope_is_lost_to_it() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
     let id = cell.run(&job).await;
-    cell.run_many(&other, &others, 1).await;
-    let gpu = cell.new_worker_token(json!({"name": "gpu", "queues": ["gpu"]})).await;
-    let mine = cell.new_worker_token(json!({"name": "mine", "tenant_ids": [other_id]})).await;
-    let dequeue = |token: &str, more: Value| {
-        let mut body = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": 10});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let (cell, token) = (&cell, token.to_owned());
-        async move { cell.post("/internal/executions/dequeue", &token, body).await }
-    };
-    dequeue(&gpu, json!({"queues": ["default"]})).await.refused(403, "out_of_scope");
-    dequeue(&mine, json!({"tenant_ids": [cell.tenant_id]})).await.refused(403, "out_of_scope");
-    let taken = dequeue(&mine, json!({"queues": ["default", "gpu"]})).await.ok();
-    assert_eq!(taken["executions"].as_array().map(Vec::len), Some(1));
-    assert_eq!(taken["executions"][0]["tenant_id"], json!(other_id));
-    let taken = dequeue(&gpu, json!({})).await.ok();
-    assert_eq!(taken["executions"][0]["execution_id"], json!(id), "its own queues when it names none");
-    // Knowing the lease is not enough for a token whose scope does not reach it.
-    let lease = text(&taken["lease_id"]);
-    let body = json!({"lease_id": lease, "outcome": "succeeded"});
-    let path = format!("/internal/executions/{id}/result");
-    cell.call(Method::PUT, &path, &mine, Some(body.clone())).await.refused(409, "lease_lost");
-    let beat = format!("/internal/executions/{id}/heartbeat");
-    cell.call(Method::PUT, &beat, &mine, Some(json!({"lease_id": lease}))).await.refused(409, "lease_lost");
-    let line = json!({"at": "2026-01-01T00:00:00Z", "stream": "stdout", "text": "x"});
-    let chunk = json!({"lease_id": lease, "first_seq": 0, "lines": [line]});
-    cell.post(&format!("/internal/executions/{id}/logs"), &mine, chunk).await.refused(409, "lease_lost");
-    cell.call(Method::PUT, &path, &gpu, Some(body)).await.ok();
+    let (lease, _) = cell.dequeue(1).await;
+    for scope in [json!({"queues": ["elsewhere"]}), json!({"tenant_ids": [uuid::Uuid::now_v7()]})] {
+        let mut scope = scope;
+        scope["name"] = json!("scoped");
+        let token = cell.new_worker_token(scope).await;
+        let calls = [
+            (Method::PUT, "heartbeat", json!({"lease_id": lease, "progress": 1})),
+            (Method::PUT, "result", json!({"lease_id": lease, "outcome": "succeeded"})),
+            (Method::POST, "logs", crate::requests::chunk(&lease, 0)),
+        ];
+        for (method, word, body) in calls {
+            let path = format!("/internal/executions/{id}/{word}");
+            cell.call(method, &path, &token, Some(body)).await.refused(409, "lease_lost");
+        }
+        let item = json!({"execution_id": id, "lease_id": lease});
+        let beats =
+            cell.post("/internal/executions/heartbeats", &token, json!({"leases": [item]})).await.ok();
+        assert_eq!(beats["results"][0]["state"], "lost");
+        let item = json!({"execution_id": id, "lease_id": lease, "outcome": "succeeded"});
+        let ends = cell.post("/internal/executions/results", &token, json!({"results": [item]})).await.ok();
+        assert_eq!(ends["results"][0]["error_code"], "lease_lost");
+    }
+    assert_eq!(cell.number("select count(*) from log_chunks").await, 0);
+    assert_eq!(cell.execution(&id).await["progress"], Value::Null);
+    // Its own worker is not disturbed.
+    assert_eq!(cell.result(&id, &lease, json!({"outcome": "succeeded"})).await.ok()["status"], "SUCCEEDED");
 }
