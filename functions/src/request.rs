@@ -153,12 +153,16 @@ impl<T: DeserializeOwned + Check> FromRequest<App> for Checked<T> {
     }
 }
 
-/// The whole body, within the limit of a request.
+/// The whole body, within the limit of a request. A somewhat longer one is read before it is refused: many clients
+/// write all of it before they look for the answer.
 pub(crate) async fn body(request: Request) -> Result<Bytes, Error> {
-    axum::body::to_bytes(request.into_body(), limits::MAX_REQUEST_BYTES).await.map_err(|_| {
-        let detail = format!("a request's body may have {} bytes", limits::MAX_REQUEST_BYTES);
-        Error::refused(ErrorCode::RequestTooLarge, detail)
-    })
+    match axum::body::to_bytes(request.into_body(), limits::MAX_READ_BYTES).await {
+        Ok(bytes) if bytes.len() <= limits::MAX_REQUEST_BYTES => Ok(bytes),
+        _ => {
+            let detail = format!("a request's body may have {} bytes", limits::MAX_REQUEST_BYTES);
+            Err(Error::refused(ErrorCode::RequestTooLarge, detail))
+        }
+    }
 }
 
 /// The query of a request, every unknown parameter named.

@@ -2,6 +2,8 @@
 
 /// A request's body. Lambda's 6 MB counts the body escaped into JSON, up to twice its size.
 pub const MAX_REQUEST_BYTES: usize = 2_500_000;
+/// How much of a body over the limit is read before it is refused, so that its sender hears of it.
+pub const MAX_READ_BYTES: usize = 10_000_000;
 /// What one dequeue hands out: inputs, environments and commands together. Always at least one row.
 pub const MAX_DEQUEUE_BYTES: usize = 2_500_000;
 /// The input of one execution.

@@ -1,6 +1,7 @@
 //! What must agree with the table of routes: the binaries, the watch routes, the OpenAPI document in the repository.
 
 use jobplane_functions::routes::table;
+use jobplane_protocol::ErrorCode;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -82,6 +83,23 @@ fn every_reference_of_the_openapi_document_leads_somewhere() {
     let operations: usize =
         document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
     assert_eq!(operations, table().len());
+}
+
+#[test]
+fn every_error_code_is_documented_with_the_status_that_it_is_answered_with() {
+    let document = jobplane_functions::openapi_document();
+    let codes = document["components"]["schemas"]["ErrorCode"]["oneOf"].as_array().unwrap();
+    let mut statuses = BTreeSet::new();
+    for code in codes {
+        let (name, description) = (&code["const"], code["description"].as_str().unwrap());
+        let code: ErrorCode = serde_json::from_value(name.clone()).unwrap();
+        if code != ErrorCode::Unknown {
+            let documented = description.split_once(':').and_then(|(status, _)| status.parse().ok());
+            assert_eq!(documented, Some(code.status()), "{name}: {description}");
+            statuses.insert(code.status());
+        }
+    }
+    assert_eq!(statuses.into_iter().collect::<Vec<_>>(), [401, 403, 404, 405, 409, 413, 422, 429, 500, 503]);
 }
 
 fn collect(node: &Value, references: &mut BTreeSet<String>) {

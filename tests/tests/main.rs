@@ -5,7 +5,10 @@
 mod bad_input;
 mod contract;
 mod executions;
+mod history;
 mod lease;
+mod limits;
+mod paths;
 mod queue;
 mod requests;
 mod shapes;
