@@ -170,10 +170,40 @@ async fn calling(command: Command, session: &Session) -> anyhow::Result<ExitCode
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::Cli;
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    /// A flag of a command's own that is named like a global one must be read as the same type.
+    #[test]
+    fn global_flags_are_read_beside_the_flags_of_every_command() {
+        let id = "01a20c60-e778-7f28-9888-04efef158136";
+        for line in [
+            format!("worker-token revoke {id}"),
+            format!("key revoke acme {id}"),
+            "profile set p --admin-token a".to_owned(),
+            format!("status {id}"),
+            format!("logs {id}"),
+            format!("cancel {id}"),
+            "submit -n name -- echo".to_owned(),
+            "run job --bulk file".to_owned(),
+            "queues pause q".to_owned(),
+            "dlq retry-all --limit 3".to_owned(),
+            "list --limit 3".to_owned(),
+            "dev".to_owned(),
+            "demo".to_owned(),
+        ] {
+            let globals = "jobplane --url http://u --token t --profile p -o json";
+            let words = globals.split(' ').chain(line.split(' '));
+            let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!(cli.globals.url.as_deref(), Some("http://u"), "{line}");
+            assert_eq!(cli.globals.token.as_deref(), Some("t"), "{line}");
+        }
+        let worker = ["jobplane", "worker", "--url", "http://u", "--worker-token", "w"];
+        assert_eq!(Cli::try_parse_from(worker).unwrap().globals.url.as_deref(), Some("http://u"));
     }
 }

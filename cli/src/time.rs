@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// How far a time is from `now`, in its largest unit: "3m ago", "in 2h", "now".
 pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
-    let distance = time.duration_since(now);
-    if distance.unsigned_abs() < Duration::from_secs(1) {
+    let distance = time.duration_since(now).round(jiff::Unit::Second).unwrap_or(SignedDuration::MAX);
+    if distance.is_zero() {
         "now".to_owned()
     } else if distance.is_negative() {
         format!("{} ago", short(distance.unsigned_abs()))
@@ -98,6 +98,7 @@ mod tests {
         assert_eq!(told("2026-01-31T11:59:15Z"), "45s ago");
         assert_eq!(told("2026-01-31T11:56:30Z"), "3m ago");
         assert_eq!(told("2026-01-31T14:30:00Z"), "in 2h");
+        assert_eq!(told("2026-01-31T12:09:59.9Z"), "in 10m");
         assert_eq!(told("2026-01-01T12:00:00Z"), "30d ago");
     }
 

@@ -176,7 +176,7 @@ pub(crate) fn summary(execution: &Execution) -> String {
     if execution.attempt > 1 {
         text.push_str(&format!(", attempt {}", execution.attempt));
     }
-    if let Some(code) = execution.exit_code.filter(|code| *code != 0) {
+    if let Some(code) = execution.exit_code.filter(|code| *code != 0 && execution.error.is_none()) {
         text.push_str(&format!(", exit code {code}"));
     }
     match &execution.error {

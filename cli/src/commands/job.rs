@@ -4,7 +4,6 @@ pub(super) mod definition;
 mod update;
 
 use crate::failure::Refusal;
-use crate::output::say;
 use crate::pages::{Pages, named};
 use crate::session::Session;
 use crate::table::{Cell, Table};
@@ -12,6 +11,7 @@ use crate::time::{short, since};
 use definition::{Definition, words};
 use jobplane_protocol::Job;
 use jobplane_worker::Client;
+use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -55,7 +55,8 @@ pub(super) async fn run(command: Command, session: &Session) -> anyhow::Result<E
         Command::Delete { job } => {
             let Job { id, name, .. } = find(&session.client, &job).await?;
             session.client.delete(format!("/jobs/{id}")).send::<()>().await?;
-            say(&format!("Job {name} is deleted."));
+            let deleted = json!({ "id": id, "deleted": true });
+            session.output.show(&deleted, || format!("Job {name} is deleted."))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -2,13 +2,13 @@
 
 use super::tenant::find;
 use crate::failure::Refusal;
-use crate::output::say;
 use crate::pages::Pages;
 use crate::session::Session;
 use crate::table::{Cell, Table};
 use crate::time::{parse_future, since};
 use jiff::Timestamp;
 use jobplane_protocol::{CreateKey, CreatedKey, Key, KeyId};
+use serde_json::json;
 use std::process::ExitCode;
 
 /// What can be done with keys.
@@ -59,7 +59,8 @@ pub(super) async fn run(command: Command, session: &Session) -> anyhow::Result<E
         Command::Revoke { tenant, key } => {
             let id = find(&session.client, &tenant).await?.id;
             session.client.delete(format!("/tenants/{id}/keys/{key}")).send::<()>().await?;
-            say(&format!("Key {key} is revoked."));
+            let revoked = json!({ "id": key, "revoked": true });
+            session.output.show(&revoked, || format!("Key {key} is revoked."))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,5 @@
 //! `jobplane queues`: how deep the queues are; pausing and resuming them.
 
-use crate::output::say;
 use crate::pages::{Limit, Pages};
 use crate::session::Session;
 use crate::table::{Cell, Table};
@@ -9,6 +8,7 @@ use anyhow::Context;
 use jobplane_protocol::{Queue, UpdateQueue};
 use owo_colors::Style;
 use reqwest::Url;
+use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,8 +46,9 @@ pub(super) async fn run(args: Args, session: &Session) -> anyhow::Result<ExitCod
 
 async fn update(queue: &str, paused: bool, session: &Session) -> anyhow::Result<()> {
     session.client.patch(path_of(queue)?).json(&UpdateQueue { paused }).send::<()>().await?;
-    say(&format!("Queue {queue} is {}.", if paused { "paused" } else { "resumed" }));
-    Ok(())
+    session.output.show(&json!({ "name": queue, "paused": paused }), || {
+        format!("Queue {queue} is {}.", if paused { "paused" } else { "resumed" })
+    })
 }
 
 /// `/queues/NAME`, whatever characters the name holds.

@@ -34,12 +34,13 @@ pub(super) struct Args {
     env: Vec<(String, String)>,
     #[command(flatten)]
     wait: Wait,
-    /// Ask for many: each line of this file, or of standard input with `-`, is one execution as JSON,
-    /// {"input": …, "scheduled_at": …, "priority": …, "env": …}, all of them optional. All lines are checked
-    /// before the first is sent. The same file for the same job is the same request for 24 hours: a run that
-    /// failed half-way is repeated as it is, and doubles nothing. To run a file again on purpose, give another
-    /// --idempotency-key
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "schedule", "priority", "env", "wait"], verbatim_doc_comment)]
+    /// Ask for many: each line of this file, or of standard input with `-`, is one execution
+    ///
+    /// A line is JSON, {"input": …, "scheduled_at": …, "priority": …, "env": …}, all of them optional. All lines
+    /// are checked before the first is sent. The same file for the same job is the same request for 24 hours: a
+    /// run that failed half-way is repeated as it is, and doubles nothing. To run a file again on purpose, give
+    /// another --idempotency-key.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "schedule", "priority", "env", "wait"])]
     bulk: Option<PathBuf>,
     /// With --bulk: each line is an input and nothing else
     #[arg(long, requires = "bulk")]
@@ -55,7 +56,8 @@ pub(super) struct Request {
     /// Not before this time: RFC 3339, or from now, such as 10m
     #[arg(long, value_name = "TIME", value_parser = parse_future)]
     schedule: Option<Timestamp>,
-    /// The same key again within 24 hours asks for nothing new, but answers the same execution
+    /// The same key again within 24 hours asks for nothing new, but answers the same execution; the request must
+    /// be the same too, so schedule it by RFC 3339
     #[arg(long, value_name = "KEY")]
     pub(super) idempotency_key: Option<String>,
 }

@@ -2,13 +2,13 @@
 
 use super::tenant::find;
 use crate::failure::Refusal;
-use crate::output::say;
 use crate::pages::Pages;
 use crate::session::Session;
 use crate::table::{Cell, Table};
 use crate::time::{parse_future, since};
 use jiff::Timestamp;
 use jobplane_protocol::{CreateWorkerToken, CreatedWorkerToken, TokenId, WorkerToken};
+use serde_json::json;
 use std::process::ExitCode;
 
 /// What can be done with worker tokens.
@@ -21,7 +21,7 @@ pub(super) enum Command {
     /// Revoke a worker token: its workers get no more work
     Revoke {
         /// The token's id
-        token: TokenId,
+        id: TokenId,
     },
 }
 
@@ -45,9 +45,10 @@ pub(super) async fn run(command: Command, session: &Session) -> anyhow::Result<E
     match command {
         Command::Create(args) => create(args, session).await?,
         Command::List => list(session).await?,
-        Command::Revoke { token } => {
-            session.client.delete(format!("/worker-tokens/{token}")).send::<()>().await?;
-            say(&format!("Worker token {token} is revoked."));
+        Command::Revoke { id } => {
+            session.client.delete(format!("/worker-tokens/{id}")).send::<()>().await?;
+            let revoked = json!({ "token_id": id, "revoked": true });
+            session.output.show(&revoked, || format!("Worker token {id} is revoked."))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -107,7 +107,12 @@ impl<R: BufRead> Batches<R> {
         } else {
             serde_json::from_slice::<RunRequest>(line)
         };
-        let run = read.map_err(|error| refuse(&format!("{error} (line 1 being this one)")))?;
+        let run = read.map_err(|error| {
+            // The parser counts from this line, which it takes for the first.
+            let text = error.to_string();
+            let what = text.split(" at line ").next().unwrap_or(&text);
+            refuse(&format!("{what} (column {})", error.column()))
+        })?;
         Refusal::check(&run).map_err(|refusal| refuse(&refusal))?;
         Ok(serde_json::value::to_raw_value(&run)?)
     }

@@ -6,8 +6,10 @@ use crate::failure::Refusal;
 use crate::output::say;
 use crate::progress;
 use crate::session::Session;
+use crate::time::relative;
 use anyhow::Context;
 use indicatif::ProgressBar;
+use jiff::{SignedDuration, Timestamp};
 use jobplane_protocol::{ExecutionId, Job, RunsResponse};
 use serde::Serialize;
 use std::fs::File;
@@ -39,6 +41,7 @@ pub(super) async fn run(
     }
     file.seek(SeekFrom::Start(0)).context("cannot read the file a second time")?;
     let job = find(&session.client, job).await?;
+    let began = Timestamp::now();
     let bar = progress::bar(total, "executions asked for");
     let mut asked = Asked { execution_ids: Vec::new() };
     let sent = send(&job, Batches::of(BufReader::new(file), inputs), salt, session, &bar, &mut asked).await;
@@ -47,11 +50,27 @@ pub(super) async fn run(
     sent.with_context(|| {
         format!("{count} of {total} executions were asked for; the same command again doubles none of them")
     })?;
-    if !session.output.is_json() {
-        say(&format!("Asked for {count} executions of job {}.", job.name));
+    let earlier = asked.execution_ids.first().and_then(asked_at).filter(|at| is_earlier(*at, began));
+    if let Some(at) = earlier {
+        let at = relative(at, began);
+        say(&format!(
+            "The first of these was asked for {at}: what was asked for before is not doubled. To run the file \
+             once more, give another --idempotency-key."
+        ));
     }
-    session.output.show(&asked, String::new)?;
+    session.output.show(&asked, || format!("Asked for {count} executions of job {}.", job.name))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// When an execution was asked for, by the database's clock: its id begins with that.
+fn asked_at(id: &ExecutionId) -> Option<Timestamp> {
+    let (seconds, nanos) = id.0.get_timestamp()?.to_unix();
+    Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?).ok()
+}
+
+/// Clocks differ a little, so that only what is more than a second earlier counts.
+fn is_earlier(asked: Timestamp, began: Timestamp) -> bool {
+    began.duration_since(asked) > SignedDuration::from_secs(1)
 }
 
 /// The file; what standard input holds is kept in one, because it is read twice.
