@@ -37,8 +37,9 @@ pub struct Cli {
 
 /// What every command understands.
 ///
-/// URL and token come from the flags, else the environment, else the profile, else from what `jobplane dev`
-/// left in ./.jobplane/dev.json. A token that is kept in a profile goes only to that profile's URL.
+/// URL and token come from the flags, `--profile` among them, else the environment, else the current profile,
+/// else from what `jobplane dev` left in ./.jobplane/dev.json. A token that is kept in a profile goes only to
+/// that profile's URL.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
@@ -50,8 +51,8 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "TOKEN")]
     pub token: Option<String>,
 
-    /// The profile with URL and tokens, instead of the current one
-    #[arg(long, global = true, value_name = "NAME", env = "JOBPLANE_PROFILE")]
+    /// The profile with URL and tokens, instead of the current one [env: JOBPLANE_PROFILE]
+    #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
 
     /// What to print: text for people, or JSON
@@ -65,6 +66,22 @@ enum Command {
     Dev(local::dev::Args),
     /// Watch the whole platform at real work
     Demo(local::demo::Args),
+    #[command(flatten)]
+    Tenant(TenantCommand),
+    #[command(flatten)]
+    Admin(AdminCommand),
+    /// Run a worker on this machine
+    Worker(worker::Args),
+    /// Keep URLs and tokens under names
+    #[command(subcommand)]
+    Profile(profile::Command),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// What is done with a tenant's key.
+#[derive(Debug, clap::Subcommand)]
+enum TenantCommand {
     /// Run a command as a job, which is made where needed
     Submit(submit::Args),
     /// Run a job, once or for each line of a file
@@ -85,6 +102,11 @@ enum Command {
     Dlq(dlq::Command),
     /// Show who the key speaks for, and how busy that tenant is
     Whoami,
+}
+
+/// What is done with the operator's token.
+#[derive(Debug, clap::Subcommand)]
+enum AdminCommand {
     /// Show, pause and resume queues (admin)
     Queues(queues::Args),
     /// Show the workers that were heard from in the last hour (admin)
@@ -98,13 +120,6 @@ enum Command {
     /// Make, list and revoke worker tokens (admin)
     #[command(subcommand)]
     WorkerToken(worker_token::Command),
-    /// Run a worker on this machine
-    Worker(worker::Args),
-    /// Keep URLs and tokens under names
-    #[command(subcommand)]
-    Profile(profile::Command),
-    /// Print a completion script for a shell
-    Completions(completions::Args),
 }
 
 /// Runs the command.
@@ -113,58 +128,48 @@ enum Command {
 /// When it ends without success.
 pub async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { globals, command } = cli;
-    let session = match need(&command) {
-        Some(need) => Session::open(&globals, need).await?,
-        None => return Ok(on_this_machine(command, &globals).await?),
-    };
-    calling(command, &session).await.map_err(|error| Failure::of(&error, Some(&session)))
-}
-
-/// The kind of token that a command needs, if it calls a controller.
-fn need(command: &Command) -> Option<Need> {
     match command {
-        Command::Dev(_)
-        | Command::Demo(_)
-        | Command::Worker(_)
-        | Command::Profile(_)
-        | Command::Completions(_) => None,
-        Command::Queues(_)
-        | Command::Workers(_)
-        | Command::Tenant(_)
-        | Command::Key(_)
-        | Command::WorkerToken(_) => Some(Need::Admin),
-        _ => Some(Need::Tenant),
+        Command::Tenant(command) => {
+            let session = Session::open(&globals, Need::Tenant).await?;
+            command.run(&session).await.map_err(|error| Failure::of(&error, Some(&session)))
+        }
+        Command::Admin(command) => {
+            let session = Session::open(&globals, Need::Admin).await?;
+            command.run(&session).await.map_err(|error| Failure::of(&error, Some(&session)))
+        }
+        Command::Dev(args) => Ok(local::dev::run(args).await?),
+        Command::Demo(args) => Ok(local::demo::run(args).await?),
+        Command::Worker(args) => Ok(worker::run(args).await?),
+        Command::Profile(command) => Ok(profile::run(command, &globals, &Output::new(globals.output))?),
+        Command::Completions(args) => Ok(completions::run(&args)?),
     }
 }
 
-async fn on_this_machine(command: Command, globals: &Globals) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::Dev(args) => local::dev::run(args).await,
-        Command::Demo(args) => local::demo::run(args).await,
-        Command::Worker(args) => worker::run(args).await,
-        Command::Profile(command) => profile::run(command, globals, &Output::new(globals.output)),
-        Command::Completions(args) => completions::run(&args),
-        _ => anyhow::bail!("this command needs a controller"),
+impl TenantCommand {
+    async fn run(self, session: &Session) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Submit(args) => submit::run(args, session).await,
+            Self::Run(args) => run::run(args, session).await,
+            Self::Status(args) => status::run(&args, session).await,
+            Self::List(args) => list::run(args, session).await,
+            Self::Logs(args) => logs::run(&args, session).await,
+            Self::Cancel(args) => cancel::run(&args, session).await,
+            Self::Job(command) => job::run(command, session).await,
+            Self::Dlq(command) => dlq::run(command, session).await,
+            Self::Whoami => whoami::run(session).await,
+        }
     }
 }
 
-async fn calling(command: Command, session: &Session) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::Submit(args) => submit::run(args, session).await,
-        Command::Run(args) => run::run(args, session).await,
-        Command::Status(args) => status::run(&args, session).await,
-        Command::List(args) => list::run(args, session).await,
-        Command::Logs(args) => logs::run(&args, session).await,
-        Command::Cancel(args) => cancel::run(&args, session).await,
-        Command::Job(command) => job::run(command, session).await,
-        Command::Dlq(command) => dlq::run(command, session).await,
-        Command::Whoami => whoami::run(session).await,
-        Command::Queues(args) => queues::run(args, session).await,
-        Command::Workers(limit) => workers::run(limit, session).await,
-        Command::Tenant(command) => tenant::run(command, session).await,
-        Command::Key(command) => key::run(command, session).await,
-        Command::WorkerToken(command) => worker_token::run(command, session).await,
-        _ => anyhow::bail!("this command needs no controller"),
+impl AdminCommand {
+    async fn run(self, session: &Session) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Queues(args) => queues::run(args, session).await,
+            Self::Workers(limit) => workers::run(limit, session).await,
+            Self::Tenant(command) => tenant::run(command, session).await,
+            Self::Key(command) => key::run(command, session).await,
+            Self::WorkerToken(command) => worker_token::run(command, session).await,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::session::Session;
 use jobplane_protocol::{Check, Checks, ErrorCode};
 use jobplane_worker::Error as CallError;
+use serde::Serialize;
 use std::io;
 use std::process::ExitCode;
 
@@ -78,6 +79,17 @@ impl Refusal {
             let complaints = errors.iter().map(|error| format!("{}: {}", error.field, error.detail));
             Self::Usage(complaints.collect::<Vec<_>>().join("; "))
         })
+    }
+
+    /// As [`Refusal::check`], and refuses a change that changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Usage`] when no field is given or one is not acceptable.
+    pub fn check_change(request: &(impl Check + Serialize)) -> anyhow::Result<()> {
+        if serde_json::to_value(request)? == serde_json::json!({}) {
+            return Err(Self::Usage("nothing is to change; see --help for what can".to_owned()).into());
+        }
+        Ok(Self::check(request)?)
     }
 }
 

@@ -54,7 +54,7 @@ impl Output {
             return self.print(&text());
         }
         let json = serde_json::to_string(value)?;
-        self.print(&if self.is_terminal { printable(&lay_out(&json)) } else { json })
+        self.print(&if self.is_terminal { escaped(&lay_out(&json)) } else { json })
     }
 
     /// Prints one line of a stream of documents.
@@ -62,7 +62,8 @@ impl Output {
     /// # Errors
     /// When stdout cannot be written.
     pub fn json_line(&self, value: &impl Serialize) -> anyhow::Result<()> {
-        self.print(&serde_json::to_string(value)?)
+        let json = serde_json::to_string(value)?;
+        self.print(&if self.is_terminal { escaped(&json) } else { json })
     }
 
     /// Prints text and ends the line.
@@ -90,7 +91,7 @@ impl Output {
 
     /// JSON of others: laid out over lines where a person looks.
     pub fn pretty(&self, json: &Json) -> String {
-        if self.is_terminal { printable(&lay_out(json.get())) } else { json.get().to_owned() }
+        if self.is_terminal { escaped(&lay_out(json.get())) } else { json.get().to_owned() }
     }
 
     /// The text in that style, where colour is wanted.
@@ -114,9 +115,23 @@ pub(crate) fn status_style(status: Status) -> Style {
 /// Text that cannot move a cursor, ring a bell or reverse what follows: escape sequences are dropped
 /// whole, as are control characters but tab and line feed.
 pub(crate) fn printable(text: &str) -> String {
-    let reverses = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let plain = anstream::adapter::strip_str(text).to_string();
-    plain.chars().filter(|c| matches!(c, '\t' | '\n') || !(c.is_control() || reverses(*c))).collect()
+    anstream::adapter::strip_str(text).to_string().chars().filter(|c| !steers(*c)).collect()
+}
+
+/// JSON that means the same and cannot do so either.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if steers(c) { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+    }
+    out
+}
+
+/// Whether a character does something to a terminal other than showing up.
+fn steers(c: char) -> bool {
+    let is_layout = matches!(c, '\t' | '\n');
+    let reverses = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && !is_layout) || reverses
 }
 
 /// The same on one line.
@@ -145,5 +160,10 @@ mod tests {
         assert_eq!(printable("a\tb\nc ü 漢"), "a\tb\nc ü 漢");
         assert_eq!(printable("\u{202e}txt.exe"), "txt.exe");
         assert_eq!(one_line(" a\n\tb "), "a b");
+    }
+
+    #[test]
+    fn json_of_others_cannot_either_and_keeps_its_meaning() {
+        assert_eq!(escaped("{\"a\": \"\u{9b}2J\u{7f}ü\"}\n"), "{\"a\": \"\\u009b2J\\u007fü\"}\n");
     }
 }

@@ -1,5 +1,6 @@
 //! Named profiles: which controllers there are and with which tokens, in a file that only its owner reads.
 
+use crate::failure::Refusal;
 use crate::sources::{Kept, Need, Origin, Source};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -121,10 +122,12 @@ impl Profiles {
     /// When there is none of that name.
     pub fn chosen(&self, asked: Option<&str>) -> anyhow::Result<Option<(&str, &Profile)>> {
         let Some(name) = asked.or(self.current.as_deref()) else { return Ok(None) };
-        let (name, profile) = self.profiles.get_key_value(name).with_context(|| {
+        let (name, profile) = self.profiles.get_key_value(name).ok_or_else(|| {
             let known = self.profiles.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let known = if known.is_empty() { "there are none".to_owned() } else { format!("known: {known}") };
-            format!("there is no profile {name:?} ({known})\n  Make it with `jobplane profile set {name} --url URL`")
+            Refusal::NotFound(format!(
+                "there is no profile {name:?} ({known})\n  Make it with `jobplane profile set {name} --url URL`"
+            ))
         })?;
         Ok(Some((name, profile)))
     }

@@ -62,7 +62,6 @@ pub(super) async fn run(command: Command, session: &Session) -> anyhow::Result<E
         Command::List => list(session).await?,
         Command::Show { tenant } => show(&find(&session.client, &tenant).await?, session)?,
         Command::Update { tenant, name, limits } => {
-            let id = find(&session.client, &tenant).await?.id;
             let request = UpdateTenant {
                 name,
                 weight: limits.weight,
@@ -70,7 +69,8 @@ pub(super) async fn run(command: Command, session: &Session) -> anyhow::Result<E
                 max_running: limits.max_running.map(|limit| limit.0),
                 rate_limit_per_second: limits.rate_limit.map(|limit| limit.0),
             };
-            Refusal::check(&request)?;
+            Refusal::check_change(&request)?;
+            let id = find(&session.client, &tenant).await?.id;
             show(&session.client.patch(format!("/tenants/{id}")).json(&request).send().await?, session)?;
         }
     }

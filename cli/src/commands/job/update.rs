@@ -30,10 +30,7 @@ pub(in crate::commands) struct Args {
 pub(super) async fn run(args: Args, session: &Session) -> anyhow::Result<Job> {
     let job = find(&session.client, &args.job).await?;
     let request = args.over(&job);
-    if serde_json::to_value(&request)? == serde_json::json!({}) {
-        return Err(Refusal::Usage("nothing is to change; see --help for what can".to_owned()).into());
-    }
-    Refusal::check(&request)?;
+    Refusal::check_change(&request)?;
     Ok(session.client.patch(format!("/jobs/{}", job.id)).json(&request).send().await?)
 }
 
