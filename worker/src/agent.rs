@@ -1,232 +1,107 @@
-//! The agent: leases executions while it has room, keeps their leases alive, runs them and reports how they ended.
+//! The agent: takes executions while slots are free, runs them, keeps their leases, reports how they ended.
 
-mod heartbeats;
-mod reports;
+mod attempt;
+mod heartbeat;
+mod leases;
+mod poll;
+mod results;
 
-use crate::exec::{Ended, Exec, Stop};
-use crate::{Backoff, Client, Error, Settings, Shutdown};
-use jobplane_protocol::{
-    DequeueRequest, DequeueResponse, ExecutionId, LeaseId, LeasedExecution, Outcome, ResultItem,
-};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub(crate) use leases::{LeaseKey, Leases, Stop, StopReceiver, stopped};
+
+use crate::exec::Exec;
+use crate::shutdown::phases;
+use crate::{Client, Error, Runtime, Settings, Shutdown};
+use jobplane_protocol::limits;
+use results::Report;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-/// The longest first wait between two empty answers; it doubles up to the cap, uniform below it (full jitter).
-const IDLE_BASE: Duration = Duration::from_millis(250);
-/// The longest wait between two empty answers.
-const IDLE_CAP: Duration = Duration::from_secs(5);
-/// How long a dequeue, under one lease id, is tried before it is given up. Longer than a lease: what it took unseen
-/// has run out by then.
-const DEQUEUE_DEADLINE: Duration = Duration::from_secs(90);
+/// How long a worker that has stopped everything still tries to deliver results: a lease, after
+/// which the controller has other ideas about them anyway.
+const LAST_DELIVERY: Duration = Duration::from_secs(limits::LEASE_SECONDS as u64);
 
-/// What this worker holds, and how each is told to stop.
-#[derive(Default)]
-pub(crate) struct Held {
-    executions: Mutex<HashMap<ExecutionId, Lease>>,
-    /// Rings when one has been reported and its place is free.
-    freed: Notify,
-}
-
-pub(crate) struct Lease {
-    id: LeaseId,
-    stop: watch::Sender<Stop>,
-}
-
-impl Held {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ExecutionId, Lease>> {
-        self.executions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Tells one job to stop, if it is still held; a reason that weighs more replaces one that weighs less.
-    fn stop(&self, id: ExecutionId, reason: Stop) {
-        if let Some(lease) = self.lock().get(&id) {
-            lease.stop.send_if_modified(|current| {
-                let heavier = reason > *current;
-                *current = reason.max(*current);
-                heavier
-            });
-        }
-    }
-
-    fn stop_all(&self, reason: Stop) {
-        let ids: Vec<_> = self.lock().keys().copied().collect();
-        ids.into_iter().for_each(|id| self.stop(id, reason));
-    }
-
-    fn remove(&self, id: ExecutionId) {
-        self.lock().remove(&id);
-        self.freed.notify_one();
-    }
-}
-
-/// A worker at work.
-pub(crate) struct Agent {
+/// What all parts of the agent share.
+struct Agent {
     client: Client,
-    settings: Settings,
-    exec: Arc<Exec>,
-    held: Arc<Held>,
-    reports: mpsc::Sender<ResultItem>,
+    leases: Arc<Leases>,
+    exec: Exec,
+    name: String,
+    queues: Option<Vec<String>>,
+    /// A permit for each execution that may run at once.
+    slots: Arc<Semaphore>,
+    slot_count: u32,
+    /// As the controller last asked for.
+    heartbeat_interval: watch::Sender<Duration>,
+}
+
+/// Runs the agent until `shutdown` says so and everything it took has been answered for.
+pub(crate) async fn run(settings: &Settings, shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
+    if settings.runtime == Runtime::Container {
+        let detail = "the container runtime is not in this build; JOBPLANE_RUNTIME=exec is";
+        return Err(Error::Configuration(detail.to_owned()));
+    }
+    let agent = Arc::new(Agent::new(settings)?);
+    let phase = phases(shutdown, settings.drain());
+    // Ended attempts wait here for the sender, each keeping its slot while there is no room.
+    let (results, queue) = mpsc::channel(settings.slots());
+    let delivery = tokio::spawn(results::deliver(agent.clone(), queue));
+    let heartbeats = tokio::spawn(heartbeat::keep_leases(agent.clone()));
+    tracing::info!(worker = agent.name, url = agent.client.base_url(), slots = agent.slot_count, "started");
+    let polled = poll::poll(&agent, results, phase.clone()).await;
+    agent.drain(phase).await;
+    if tokio::time::timeout(LAST_DELIVERY, delivery).await.is_err() {
+        tracing::error!("not every result could be delivered; their leases will expire");
+    }
+    heartbeats.abort();
+    tracing::info!(worker = agent.name, "stopped");
+    polled
 }
 
 impl Agent {
-    /// Runs until the shutdown has gone through: drained, or stopped and released.
-    pub(crate) async fn run(
-        settings: Settings,
-        mut shutdown: watch::Receiver<Shutdown>,
-    ) -> Result<(), Error> {
-        let client = settings.client()?;
-        let held = Arc::new(Held::default());
-        let (reports, due) = mpsc::channel(settings.slots());
-        let beating = tokio::spawn(heartbeats::keep(client.clone(), held.clone()));
-        let reporting = tokio::spawn(reports::deliver(client.clone(), held.clone(), due));
-        let exec = Arc::new(Exec::new(&settings, client.clone()));
-        let agent = Self { client, settings, exec, held, reports };
-        let served = agent.serve(&mut shutdown).await;
-        if served.is_ok() {
-            agent.drain(&mut shutdown).await;
-        }
-        drop(agent);
-        if reporting.await.is_err() {
-            tracing::error!("the task that reports results ended early");
-        }
-        beating.abort();
-        served
+    fn new(settings: &Settings) -> Result<Self, Error> {
+        let slots = settings.slots();
+        Ok(Self {
+            client: settings.client()?,
+            leases: Arc::default(),
+            exec: Exec::new(&settings.env_allow, settings.kill_grace()),
+            name: settings.name(),
+            queues: settings.queues(),
+            slots: Arc::new(Semaphore::new(slots)),
+            slot_count: u32::try_from(slots).unwrap_or(limits::MAX_DEQUEUE),
+            heartbeat_interval: watch::Sender::new(Duration::from_millis(
+                limits::HEARTBEAT_INTERVAL_MS.into(),
+            )),
+        })
     }
 
-    /// Takes work while there is room, until a shutdown is asked for.
-    async fn serve(&self, shutdown: &mut watch::Receiver<Shutdown>) -> Result<(), Error> {
-        let mut idle = Backoff::new(IDLE_BASE, IDLE_CAP);
-        let mut answered = false;
-        while *shutdown.borrow() == Shutdown::Running {
-            let room = self.settings.slots().saturating_sub(self.held.count());
-            let wait = if room == 0 {
-                Duration::MAX
-            } else {
-                match self.dequeue(room).await {
-                    Ok(taken) => {
-                        answered = true;
-                        let least = Duration::from_millis(taken.poll_after_ms.into());
-                        if taken.executions.is_empty() {
-                            least + idle.next_wait()
-                        } else {
-                            idle.reset();
-                            let draining = *shutdown.borrow() != Shutdown::Running;
-                            self.start(taken, draining);
-                            least
-                        }
-                    }
-                    // Wrong from the start: a person has to mend it.
-                    Err(error @ (Error::Configuration(_) | Error::Refused(_) | Error::Gateway { .. }))
-                        if !answered =>
-                    {
-                        return Err(error);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot dequeue");
-                        idle.next_wait()
-                    }
-                }
-            };
-            tokio::select! {
-                () = sleep(wait) => {}
-                () = self.held.freed.notified() => {}
-                _ = shutdown.changed() => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// One dequeue; the client repeats it under the same lease id until it is answered.
-    async fn dequeue(&self, room: usize) -> Result<DequeueResponse, Error> {
-        let request = DequeueRequest {
-            lease_id: LeaseId::random(),
-            worker_id: self.settings.name(),
-            limit: u32::try_from(room).unwrap_or(u32::MAX),
-            queues: self.settings.queues(),
-            tenant_ids: None,
-            wait_ms: None,
-        };
-        self.client.post("/internal/executions/dequeue").json(&request).within(DEQUEUE_DEADLINE).send().await
-    }
-
-    /// Starts what was taken; what a shutdown overtook is given back.
-    fn start(&self, taken: DequeueResponse, draining: bool) {
-        for execution in taken.executions {
-            let (stop, stopped) = watch::channel(if draining { Stop::Release } else { Stop::Not });
-            self.held.lock().insert(execution.execution_id, Lease { id: taken.lease_id, stop });
-            let (exec, held, reports) = (self.exec.clone(), self.held.clone(), self.reports.clone());
-            tokio::spawn(async move {
-                let (id, lease_id) = (execution.execution_id, taken.lease_id);
-                let ended = run(&exec, execution, lease_id, stopped).await;
-                match ended {
-                    Some(ended) => {
-                        if reports.send(report(id, lease_id, ended)).await.is_err() {
-                            tracing::error!(%id, "the result could not be handed over");
-                        }
-                    }
-                    None => {
-                        tracing::info!(%id, "the lease was lost; the job was stopped and nothing is reported");
-                        held.remove(id);
-                    }
-                }
-            });
-        }
-    }
-
-    /// Lets running jobs finish for as long as the settings allow, then stops and releases them.
-    async fn drain(&self, shutdown: &mut watch::Receiver<Shutdown>) {
-        let emptied = async {
-            while self.held.count() > 0 {
-                self.held.freed.notified().await;
-            }
-        };
-        tokio::pin!(emptied);
+    /// Waits for what runs; once the shutdown is out of patience, stops it and gives it back.
+    async fn drain(&self, mut phase: watch::Receiver<Shutdown>) {
         tokio::select! {
-            () = &mut emptied => return,
-            () = sleep(self.settings.drain()) => {}
-            _ = shutdown.wait_for(|phase| *phase == Shutdown::Stopping) => {}
+            _ = self.slots.acquire_many(self.slot_count) => return,
+            () = reached(&mut phase, Shutdown::Stopping) => {}
         }
-        tracing::info!(held = self.held.count(), "stopping what still runs and giving it back");
-        self.held.stop_all(Stop::Release);
-        emptied.await;
+        tracing::info!("out of time: stopping and releasing what still runs");
+        self.leases.stop_all(Stop::Release);
+        if self.slots.acquire_many(self.slot_count).await.is_err() {
+            tracing::error!("the slots were closed");
+        }
     }
 }
 
-async fn run(
-    exec: &Exec,
-    execution: LeasedExecution,
-    lease: LeaseId,
-    stop: watch::Receiver<Stop>,
-) -> Option<Ended> {
-    if *stop.borrow() == Stop::Release {
-        return Some(Ended::of(Outcome::Released));
-    }
-    exec.run(execution, lease, stop).await
-}
-
-fn report(execution_id: ExecutionId, lease_id: LeaseId, ended: Ended) -> ResultItem {
-    ResultItem {
-        execution_id,
-        lease_id,
-        outcome: ended.outcome,
-        exit_code: ended.exit_code,
-        error: ended.error,
-        result: ended.result,
-        retryable: (!ended.retryable).then_some(false),
-        retry_after_seconds: None,
-    }
-}
-
-/// Sleeps; for ever if the wait is too long to be one.
-async fn sleep(wait: Duration) {
-    if wait == Duration::MAX {
+/// Waits until the shutdown has gone at least so far.
+async fn reached(phase: &mut watch::Receiver<Shutdown>, least: Shutdown) {
+    if phase.wait_for(|phase| *phase >= least).await.is_err() {
         std::future::pending::<()>().await;
     }
-    tokio::time::sleep(wait).await;
 }
+
+/// What went into the results' queue, or why it could not: the sender is gone only after a panic.
+async fn report(results: &mpsc::Sender<Report>, report: Report) {
+    if results.send(report).await.is_err() {
+        tracing::error!("nobody delivers results any more; the lease will expire");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -170,3 +170,6 @@ fn is_loopback(url: &Url) -> bool {
         host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     })
 }
+
+#[cfg(test)]
+mod tests;

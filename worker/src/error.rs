@@ -1,6 +1,7 @@
 //! How a call or the worker itself fails: a variant for each thing that a caller does differently.
 
 use jobplane_protocol::{ErrorCode, Problem};
+use std::time::Duration;
 
 /// Why a call was not answered, or the worker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +36,7 @@ pub enum Error {
         /// Whether any of the attempts may have reached the controller and had its effect.
         may_have_arrived: bool,
         /// How long the controller asked to be left alone, if it did.
-        retry_after: Option<std::time::Duration>,
+        retry_after: Option<Duration>,
     },
 
     /// The answer is not what this build understands: one of the two is too old.
@@ -63,6 +64,31 @@ impl Error {
             Self::Refused(problem) => Some(problem.status),
             Self::Gateway { status, .. } => Some(*status),
             _ => None,
+        }
+    }
+
+    /// With `log_gap`: the sequence number that the controller expects next.
+    pub(crate) fn next_seq(&self) -> Option<i64> {
+        match self {
+            Self::Refused(problem) => problem.next_seq,
+            _ => None,
+        }
+    }
+
+    /// How long the controller asked to be left alone; no time at all if it did not.
+    pub(crate) fn retry_after(&self) -> Duration {
+        match self {
+            Self::Unavailable { retry_after, .. } => retry_after.unwrap_or_default(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether the call may have had its effect although it failed.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Unavailable { may_have_arrived, .. } => *may_have_arrived,
+            Self::Decode { .. } => true,
+            _ => false,
         }
     }
 }

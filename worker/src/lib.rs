@@ -7,8 +7,11 @@ mod client;
 mod error;
 mod exec;
 mod logging;
+mod logs;
 mod settings;
 mod shutdown;
+#[cfg(test)]
+mod stub;
 
 pub use backoff::Backoff;
 pub use client::{Call, Client, Credential, RetryPolicy};
@@ -19,12 +22,18 @@ pub use shutdown::{Shutdown, on_signals};
 
 use tokio::sync::watch;
 
-/// Runs a worker until SIGTERM or SIGINT has been received and it has drained.
+/// Runs a worker, the only thing its process does, until SIGTERM or SIGINT has been received and it
+/// has drained.
 ///
 /// # Errors
 /// As [`run_until`].
 pub async fn run(settings: Settings) -> Result<(), Error> {
-    run_until(settings, on_signals()?).await
+    let shutdown = on_signals()?;
+    // Jobs run as the same user: without this they could read the token in /proc/PID/environ.
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "jobs may be able to read this process's environment");
+    }
+    run_until(settings, shutdown).await
 }
 
 /// Runs a worker until `shutdown` says so and it has drained.
@@ -34,8 +43,5 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 /// if the controller refuses the very first dequeue. Once it has been answered, nothing but a
 /// shutdown ends the worker.
 pub async fn run_until(settings: Settings, shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
-    if settings.runtime == Runtime::Container {
-        return Err(Error::Configuration("the container runtime is not in this build".to_owned()));
-    }
-    agent::Agent::run(settings, shutdown).await
+    agent::run(&settings, shutdown).await
 }

@@ -1,6 +1,7 @@
 //! How a worker is told to stop: the signals, and what each of them means.
 
 use crate::Error;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -39,4 +40,21 @@ async fn forward(mut terminate: Signal, mut interrupt: Signal, sender: watch::Se
     }
     // The sender stays, so that whoever watches never takes its end for news.
     sender.closed().await;
+}
+
+/// The shutdown as the worker lives it: a drain that has lasted for `drain` becomes a stop. The end
+/// of the sender counts as the last signal, since no other can come.
+pub(crate) fn phases(mut shutdown: watch::Receiver<Shutdown>, drain: Duration) -> watch::Receiver<Shutdown> {
+    let (sender, receiver) = watch::channel(Shutdown::Running);
+    tokio::spawn(async move {
+        drop(shutdown.wait_for(|phase| *phase >= Shutdown::Draining).await);
+        sender.send_replace(Shutdown::Draining);
+        tokio::select! {
+            () = tokio::time::sleep(drain) => {}
+            _ = shutdown.wait_for(|phase| *phase >= Shutdown::Stopping) => {}
+        }
+        sender.send_replace(Shutdown::Stopping);
+        sender.closed().await;
+    });
+    receiver
 }

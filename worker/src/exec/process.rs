@@ -1,121 +1,98 @@
-//! Watching one job's process group until nothing of it is left.
+//! One job's process group: started, waited for, stopped, and never left behind.
 
-use super::Stop;
-use super::logs::Logs;
-use jobplane_protocol::Stream;
+use super::warden::Warden;
+use crate::agent::{Stop, StopReceiver, stopped};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::os::unix::process::ExitStatusExt;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Child;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::{sleep, timeout};
 
-/// How long the pipes of a job that has ended may stay open, such as in the hands of a daemon that left its group.
-const PIPE_GRACE: Duration = Duration::from_secs(2);
-/// Pieces of output between a pipe and the log; when full, the job waits at its pipe.
-const PIECES: usize = 64;
-/// One read of a pipe.
-const PIECE_BYTES: usize = 16 * 1024;
-
-/// How a process group ended.
-pub(super) enum Exit {
-    Code(i32),
-    Signalled(&'static str),
+/// How a process came to its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// By itself.
+    Exited(ExitStatus),
+    /// It ran past its limit and was stopped.
     TimedOut,
+    /// It was stopped for this reason.
     Stopped(Stop),
-    Failed(std::io::Error),
 }
 
-/// Lets the job run until it ends, runs out of time or is told to stop; then ends its whole group.
-pub(super) async fn supervise(
-    mut child: Child,
-    timeout: Duration,
-    kill_grace: Duration,
-    mut stop: watch::Receiver<Stop>,
-    logs: &mut Logs,
-) -> Exit {
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let (pieces, mut written) = mpsc::channel(PIECES);
-    let readers = [
-        child.stdout.take().map(|pipe| tokio::spawn(pump(pipe, Stream::Stdout, pieces.clone()))),
-        child.stderr.take().map(|pipe| tokio::spawn(pump(pipe, Stream::Stderr, pieces.clone()))),
-    ];
-    drop(pieces);
-    let mut deadline = Instant::now() + timeout;
-    let mut told: Option<Exit> = None;
-    let mut open = true;
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break status,
-            piece = written.recv(), if open => match piece {
-                Some((stream, bytes)) => logs.push(stream, &bytes).await,
-                None => open = false,
-            },
-            () = logs.lost(), if told.is_none() => {
-                told = Some(Exit::Stopped(Stop::Lost));
-                deadline = end(group, Signal::SIGTERM, kill_grace);
-            }
-            Ok(reason) = stop_asked(&mut stop), if told.is_none() => {
-                told = Some(Exit::Stopped(reason));
-                deadline = end(group, Signal::SIGTERM, kill_grace);
-            }
-            () = tokio::time::sleep_until(deadline) => {
-                let signal = if told.is_some() { Signal::SIGKILL } else { Signal::SIGTERM };
-                told.get_or_insert(Exit::TimedOut);
-                deadline = end(group, signal, kill_grace);
-            }
-        }
-    };
-    // What it left behind in its group goes with it.
-    end(group, Signal::SIGKILL, kill_grace);
-    let drained = async {
-        while let Some((stream, bytes)) = written.recv().await {
-            logs.push(stream, &bytes).await;
-        }
-    };
-    if tokio::time::timeout(PIPE_GRACE, drained).await.is_err() {
-        readers.iter().flatten().for_each(|reader| reader.abort());
+/// A job's process, the leader of a group of its own. Dropping it kills the group.
+pub(super) struct Process {
+    child: Child,
+    group: Pid,
+    warden: Arc<Warden>,
+}
+
+impl Process {
+    /// Starts the command with pipes for its output.
+    pub(super) fn spawn(mut command: Command, warden: Arc<Warden>) -> io::Result<Self> {
+        let child = command
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        let group = Pid::from_raw(id.ok_or_else(|| io::Error::other("the process has no id"))?);
+        warden.guard(group);
+        Ok(Self { child, group, warden })
     }
-    // A lease that was lost is lost, however the job ended; a cancel counts only if it did end the job.
-    let lost = *stop.borrow() == Stop::Lost;
-    match (told, status) {
-        _ if lost => Exit::Stopped(Stop::Lost),
-        (Some(told), _) => told,
-        (None, Err(error)) => Exit::Failed(error),
-        (None, Ok(status)) => match (status.code(), status.signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, signal) => Exit::Signalled(
-                signal.and_then(|number| Signal::try_from(number).ok()).map_or("a signal", Signal::as_str),
-            ),
-        },
+
+    /// Its output, once.
+    pub(super) fn take_pipes(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
+    }
+
+    /// Waits for the end of the process, and brings it about after `limit` or for a reason to stop:
+    /// SIGTERM to the group, SIGKILL after `grace`; at once for a lost lease, since another worker may
+    /// run the same by now. Whatever the group has left when its leader is gone is killed.
+    pub(super) async fn wait(
+        &mut self,
+        limit: Duration,
+        grace: Duration,
+        mut stop: StopReceiver,
+    ) -> io::Result<Ended> {
+        let ended = tokio::select! {
+            biased;
+            status = self.child.wait() => Ended::Exited(status?),
+            why = stopped(&mut stop) => Ended::Stopped(why),
+            () = sleep(limit) => Ended::TimedOut,
+        };
+        if matches!(ended, Ended::TimedOut | Ended::Stopped(Stop::Cancel | Stop::Release)) {
+            self.signal(Signal::SIGTERM);
+            if let Ok(status) = timeout(grace, self.child.wait()).await {
+                status?;
+            }
+        }
+        // The group's number cannot belong to anyone else while a process of it is left.
+        self.signal(Signal::SIGKILL);
+        self.child.wait().await?;
+        Ok(ended)
+    }
+
+    fn signal(&self, signal: Signal) {
+        match killpg(self.group, signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => {
+                tracing::warn!(%error, group = %self.group, %signal, "a job could not be signalled");
+            }
+        }
     }
 }
 
-/// The reason, once there is one.
-async fn stop_asked(stop: &mut watch::Receiver<Stop>) -> Result<Stop, watch::error::RecvError> {
-    stop.wait_for(|reason| *reason != Stop::Not).await.map(|reason| *reason)
-}
-
-/// Signals the group, and says when to signal again.
-fn end(group: Option<Pid>, signal: Signal, grace: Duration) -> Instant {
-    if let Some(group) = group
-        && let Err(error) = killpg(group, signal)
-        && error != Errno::ESRCH
-    {
-        tracing::warn!(%error, %group, "a job's process group could not be signalled");
-    }
-    Instant::now() + grace
-}
-
-/// Hands on what a pipe brings, until it is closed.
-async fn pump(mut pipe: impl AsyncRead + Unpin, stream: Stream, pieces: mpsc::Sender<(Stream, Vec<u8>)>) {
-    let mut piece = vec![0; PIECE_BYTES];
-    while let Ok(count @ 1..) = pipe.read(&mut piece).await {
-        if pieces.send((stream, piece[..count].to_vec())).await.is_err() {
-            break;
+impl Drop for Process {
+    fn drop(&mut self) {
+        // After a whole wait there is nobody left, and the number may be another's.
+        if self.child.id().is_some() {
+            self.signal(Signal::SIGKILL);
         }
+        self.warden.forget(self.group);
     }
 }

@@ -1,0 +1,169 @@
+//! Asking for work: at once while there is some, ever more rarely while there is none.
+
+use super::attempt::attempt;
+use super::leases::LeaseKey;
+use super::results::Report;
+use super::{Agent, reached, report};
+use crate::{Backoff, Error, Shutdown};
+use jobplane_protocol::{DequeueRequest, DequeueResponse, ErrorCode, LeaseId, LeasedExecution, limits};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::sleep;
+
+/// After the nth empty answer in a row (n from 0) the next question comes after
+/// `max(poll_after_ms, uniform(0, min(IDLE_CAP, IDLE_BASE × 2ⁿ)))`.
+const IDLE_BASE: Duration = Duration::from_millis(200);
+/// The longest pause that an idle worker makes of its own accord.
+const IDLE_CAP: Duration = Duration::from_secs(5);
+/// The longest pause that a controller can ask for with `poll_after_ms`.
+const MAX_POLL_AFTER: Duration = Duration::from_secs(300);
+/// The longest first pause after a dequeue that was not answered.
+const FAILURE_BASE: Duration = Duration::from_millis(500);
+/// The longest pause after a dequeue that was not answered, `Retry-After` apart.
+const FAILURE_CAP: Duration = Duration::from_secs(10);
+/// How long a worker that stops still waits for the answer to a dequeue that may hold work, so that
+/// the work can be given back rather than expire.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// The shortest heartbeat interval that a controller can ask for.
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Takes and starts executions until a shutdown begins.
+///
+/// # Errors
+/// What the controller refused the first dequeue with; later refusals are waited out.
+pub(super) async fn poll(
+    agent: &Arc<Agent>,
+    results: mpsc::Sender<Report>,
+    mut phase: watch::Receiver<Shutdown>,
+) -> Result<(), Error> {
+    let mut idle = Backoff::new(IDLE_BASE, IDLE_CAP);
+    let mut answered = false;
+    loop {
+        let slots = tokio::select! {
+            slots = agent.free_slots() => slots,
+            () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
+        };
+        let Some(slots) = slots else { return Ok(()) };
+        let Some(answer) = agent.dequeue(slots.num_permits(), answered, &mut phase).await? else {
+            return Ok(());
+        };
+        answered = true;
+        let mut wait = Duration::from_millis(answer.poll_after_ms.into()).min(MAX_POLL_AFTER);
+        if answer.executions.is_empty() {
+            wait = wait.max(idle.next_wait());
+        } else {
+            idle.reset();
+        }
+        let draining = *phase.borrow() >= Shutdown::Draining;
+        agent.start(answer, slots, draining, &results).await;
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
+        }
+    }
+}
+
+impl Agent {
+    /// Waits for a free slot and takes all that are free, up to what one dequeue may ask for.
+    async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {
+        let mut slots = self.slots.clone().acquire_owned().await.ok()?;
+        let more = self.slots.available_permits().min(limits::MAX_DEQUEUE as usize - 1);
+        if let Ok(more) = self.slots.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
+            slots.merge(more);
+        }
+        Some(slots)
+    }
+
+    /// One dequeue, repeated under the same lease until it is answered, so that a lost answer costs
+    /// nothing. `None` if a shutdown came first and nothing can have been handed out, or the answer
+    /// did not come in time.
+    async fn dequeue(
+        &self,
+        limit: usize,
+        answered: bool,
+        phase: &mut watch::Receiver<Shutdown>,
+    ) -> Result<Option<DequeueResponse>, Error> {
+        let mut request = self.dequeue_request(limit);
+        let mut failures = Backoff::new(FAILURE_BASE, FAILURE_CAP);
+        let mut may_have_arrived = false;
+        let mut stopping = phase.clone();
+        let out_of_time = async move {
+            reached(&mut stopping, Shutdown::Stopping).await;
+            sleep(LAST_ANSWER).await;
+        };
+        tokio::pin!(out_of_time);
+        loop {
+            let call = self.client.post("/internal/executions/dequeue").json(&request);
+            let error = tokio::select! {
+                answer = call.send() => match answer {
+                    Ok(answer) => return Ok(Some(answer)),
+                    Err(error) => error,
+                },
+                () = &mut out_of_time => return Ok(None),
+            };
+            if error.code() == Some(ErrorCode::LeaseIdTaken) {
+                request.lease_id = LeaseId::random();
+            } else if !answered && error.status().is_some() {
+                return Err(error);
+            }
+            may_have_arrived |= error.may_have_arrived();
+            let wait = failures.next_wait().max(error.retry_after());
+            tracing::warn!(%error, ?wait, "no work could be asked for");
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = reached(phase, Shutdown::Draining), if !may_have_arrived => return Ok(None),
+                () = &mut out_of_time => return Ok(None),
+            }
+        }
+    }
+
+    fn dequeue_request(&self, limit: usize) -> DequeueRequest {
+        DequeueRequest {
+            lease_id: LeaseId::random(),
+            worker_id: self.name.clone(),
+            limit: u32::try_from(limit).unwrap_or(limits::MAX_DEQUEUE),
+            queues: self.queues.clone(),
+            tenant_ids: None,
+            wait_ms: None,
+        }
+    }
+
+    /// Starts what came, each in a slot; what has none, or comes while the worker drains, is released.
+    async fn start(
+        self: &Arc<Self>,
+        answer: DequeueResponse,
+        mut slots: OwnedSemaphorePermit,
+        draining: bool,
+        results: &mpsc::Sender<Report>,
+    ) {
+        let interval = Duration::from_millis(answer.heartbeat_interval_ms.into()).max(MIN_HEARTBEAT_INTERVAL);
+        self.heartbeat_interval.send_if_modified(|known| {
+            let changed = *known != interval;
+            *known = interval;
+            changed
+        });
+        // All are held before the first is started: giving one back may wait for room.
+        let taken: Vec<_> = answer
+            .executions
+            .into_iter()
+            .map(|leased| {
+                let key: LeaseKey = (leased.execution_id, answer.lease_id);
+                (leased, key, self.leases.add(key))
+            })
+            .collect();
+        for (leased, key, stop) in taken {
+            match slots.split(1) {
+                Some(slot) if !draining => {
+                    tokio::spawn(attempt(self.clone(), results.clone(), leased, key, stop, slot));
+                }
+                _ => self.give_back(&leased, key, results).await,
+            }
+        }
+    }
+
+    async fn give_back(&self, leased: &LeasedExecution, key: LeaseKey, results: &mpsc::Sender<Report>) {
+        tracing::info!(execution_id = %leased.execution_id, "released unstarted");
+        report(results, Report::released(key)).await;
+    }
+}

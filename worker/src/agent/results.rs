@@ -1,0 +1,225 @@
+//! Delivering results: one sender that takes everything due in one call, and never gives one up
+//! while its lease could matter.
+
+use super::Agent;
+use super::leases::LeaseKey;
+use crate::exec::Ending;
+use crate::{Backoff, Error};
+use jobplane_protocol::{
+    ErrorCode, Outcome, ResultAnswer, ResultItem, ResultsRequest, ResultsResponse, limits,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+/// Bytes of one request: the limit, less room for what stands around the items.
+const MAX_BATCH_BYTES: usize = limits::MAX_REQUEST_BYTES - 1_000;
+/// The longest first pause after a batch that was not answered.
+const FAILURE_BASE: Duration = Duration::from_millis(200);
+/// The longest pause after a batch that was not answered, `Retry-After` apart.
+const FAILURE_CAP: Duration = Duration::from_secs(10);
+
+/// A result on its way.
+#[derive(Debug)]
+pub(super) struct Report {
+    item: ResultItem,
+    /// Of the item as JSON.
+    bytes: usize,
+    /// Whether this already is what is said in place of a result that was refused.
+    replaced: bool,
+}
+
+impl Report {
+    /// How an attempt ended.
+    pub(super) fn new((execution_id, lease_id): LeaseKey, ending: Ending) -> Self {
+        let Ending { outcome, exit_code, error, result, retryable } = ending;
+        let error = error.as_deref().map(sendable);
+        let retry_after_seconds = None;
+        Self::of(
+            ResultItem {
+                execution_id,
+                lease_id,
+                outcome,
+                exit_code,
+                error,
+                result,
+                retryable,
+                retry_after_seconds,
+            },
+            false,
+        )
+    }
+
+    /// An attempt that was never started goes back unspent.
+    pub(super) fn released(key: LeaseKey) -> Self {
+        Self::new(key, Ending::released())
+    }
+
+    fn of(item: ResultItem, replaced: bool) -> Self {
+        let bytes = serde_json::to_vec(&item).map_or(0, |json| json.len() + 1);
+        Self { item, bytes, replaced }
+    }
+
+    fn key(&self) -> LeaseKey {
+        (self.item.execution_id, self.item.lease_id)
+    }
+
+    /// What is said when the controller refuses the result itself: failed, and it always would.
+    fn refused(self, why: &str) -> Self {
+        let error = Some(format!("the result was refused: {why}"));
+        let ending = Ending {
+            outcome: Outcome::Failed,
+            error,
+            result: None,
+            retryable: Some(false),
+            ..Ending::released()
+        };
+        let exit_code = self.item.exit_code;
+        Self { replaced: true, ..Self::new(self.key(), Ending { exit_code, ..ending }) }
+    }
+}
+
+/// Delivers results until no attempt is left that could send one, and the last is answered.
+pub(super) async fn deliver(agent: Arc<Agent>, mut queue: mpsc::Receiver<Report>) {
+    let mut due = VecDeque::new();
+    let mut failures = Backoff::new(FAILURE_BASE, FAILURE_CAP);
+    let mut most = limits::MAX_BATCH;
+    loop {
+        if due.is_empty() {
+            match queue.recv().await {
+                Some(report) => due.push_back(report),
+                None => return,
+            }
+        }
+        while fits(&due) {
+            let Ok(report) = queue.try_recv() else { break };
+            due.push_back(report);
+        }
+        due.retain(|report| agent.leases.holds(&report.key()));
+        let batch = take_batch(&mut due, most);
+        if batch.is_empty() {
+            continue;
+        }
+        let wait = match agent.send(&batch).await {
+            Ok(answers) => {
+                most = limits::MAX_BATCH;
+                let again: Vec<_> =
+                    batch.into_iter().zip(answers).filter_map(|(r, a)| agent.settle(r, &a)).collect();
+                let failed = again.iter().any(|report| !report.replaced);
+                due.extend(again);
+                failed.then(|| failures.next_wait())
+            }
+            Err(error) if refuses_content(&error) => {
+                most = (batch.len() / 2).max(1);
+                agent.split(batch, &error, &mut due);
+                None
+            }
+            Err(error) => {
+                let wait = failures.next_wait().max(error.retry_after());
+                tracing::warn!(%error, results = batch.len(), ?wait, "results were not taken");
+                put_back(batch, &mut due);
+                Some(wait)
+            }
+        };
+        match wait {
+            Some(wait) => sleep(wait).await,
+            None => failures.reset(),
+        }
+    }
+}
+
+/// An error's text as the contract takes it: no U+0000, which a job may well write, and bounded. A
+/// text that is refused would make a failure that can be tried again one for good.
+fn sendable(error: &str) -> String {
+    let mut error = error.replace('\0', "\u{fffd}");
+    error.truncate(error.floor_char_boundary(limits::MAX_ERROR_BYTES));
+    error
+}
+
+/// Whether one more can be due without the batch growing over its limits.
+fn fits(due: &VecDeque<Report>) -> bool {
+    due.len() < limits::MAX_BATCH && due.iter().map(|report| report.bytes).sum::<usize>() < MAX_BATCH_BYTES
+}
+
+/// The first of what is due, as many as one request holds, at least one.
+fn take_batch(due: &mut VecDeque<Report>, most: usize) -> Vec<Report> {
+    let (mut count, mut bytes) = (0, 0);
+    for report in due.iter().take(most) {
+        bytes += report.bytes;
+        if count > 0 && bytes > MAX_BATCH_BYTES {
+            break;
+        }
+        count += 1;
+    }
+    due.drain(..count).collect()
+}
+
+fn put_back(batch: Vec<Report>, due: &mut VecDeque<Report>) {
+    batch.into_iter().rev().for_each(|report| due.push_front(report));
+}
+
+/// Whether it is what the request holds that was refused, not who sent it or where.
+fn refuses_content(error: &Error) -> bool {
+    matches!(error.status(), Some(400 | 413 | 422))
+}
+
+impl Agent {
+    async fn send(&self, batch: &[Report]) -> Result<Vec<ResultAnswer>, Error> {
+        let request = ResultsRequest { results: batch.iter().map(|report| report.item.clone()).collect() };
+        let call = self.client.post("/internal/executions/results").json(&request);
+        let answer: ResultsResponse = call.send().await?;
+        if answer.results.len() == batch.len() {
+            return Ok(answer.results);
+        }
+        let cause = format!("{} answers to {} results", answer.results.len(), batch.len());
+        Err(Error::Decode { url: self.client.base_url().to_owned(), cause })
+    }
+
+    /// Acts on the answer to one result: nothing is left to do, or this is to be sent again.
+    fn settle(&self, report: Report, answer: &ResultAnswer) -> Option<Report> {
+        let key = report.key();
+        let detail = answer.detail.as_deref().unwrap_or("the controller does not say why");
+        match answer.error_code {
+            None => self.leases.remove(&key),
+            Some(ErrorCode::LeaseLost | ErrorCode::ExecutionNotFound) => {
+                tracing::info!(execution_id = %key.0, "the result came after the lease was lost");
+                self.leases.remove(&key);
+            }
+            Some(ErrorCode::Internal | ErrorCode::Unavailable | ErrorCode::RateLimited) => {
+                return Some(report);
+            }
+            Some(code) if report.replaced => {
+                tracing::error!(execution_id = %key.0, ?code, detail, "gave up; the lease will expire");
+                self.leases.remove(&key);
+            }
+            Some(code) => {
+                tracing::warn!(execution_id = %key.0, ?code, detail, "the result was refused");
+                return Some(report.refused(detail));
+            }
+        }
+        None
+    }
+
+    /// A batch that was refused whole is sent in halves; one result alone is replaced by its refusal.
+    fn split(&self, mut batch: Vec<Report>, error: &Error, due: &mut VecDeque<Report>) {
+        match batch.pop() {
+            Some(only) if batch.is_empty() => {
+                let answer = ResultAnswer {
+                    execution_id: Some(only.item.execution_id),
+                    status: None,
+                    next_attempt_at: None,
+                    error_code: Some(error.code().unwrap_or(ErrorCode::RequestTooLarge)),
+                    detail: Some(error.to_string()),
+                };
+                due.extend(self.settle(only, &answer));
+            }
+            Some(last) => {
+                batch.push(last);
+                put_back(batch, due);
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The agent against a controller on loopback that answers as the test says.
+
+use super::run;
+use crate::exec::tests::{execution, lines, takes_logs};
+use crate::stub::{Asked, Reply, Stub, eventually, is_running};
+use crate::{Credential, Error, LogFormat, Runtime, Settings, Shutdown};
+use jobplane_protocol::{ErrorCode, LeasedExecution, Problem};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// A controller that hands these out once; `answer` may say something else to any call.
+async fn controller(
+    executions: Vec<LeasedExecution>,
+    answer: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static,
+) -> Stub {
+    let dequeued = AtomicUsize::new(0);
+    Stub::serve(move |asked| {
+        if let Some(reply) = answer(asked) {
+            return reply;
+        }
+        match asked.path.rsplit('/').next().unwrap() {
+            "dequeue" if dequeued.fetch_add(1, Ordering::Relaxed) == 0 => hands_out(asked, &executions),
+            "dequeue" => hands_out(asked, &[]),
+            "heartbeats" => heartbeats(asked, "held"),
+            "results" => results(asked, |_| json!({ "status": "SUCCEEDED" })),
+            _ => takes_logs(asked),
+        }
+    })
+    .await
+}
+
+fn hands_out(asked: &Asked, executions: &[LeasedExecution]) -> Reply {
+    Reply::json(
+        200,
+        &json!({
+            "lease_id": asked.body["lease_id"], "lease_expires_at": "2030-01-01T00:00:00Z",
+            "heartbeat_interval_ms": 100, "poll_after_ms": 0, "executions": executions,
+        }),
+    )
+}
+
+fn heartbeats(asked: &Asked, state: &str) -> Reply {
+    let of = |item: &Value| json!({ "execution_id": item["execution_id"], "state": state });
+    let results: Vec<_> = asked.body["leases"].as_array().unwrap().iter().map(of).collect();
+    Reply::json(200, &json!({ "lease_expires_at": "2030-01-01T00:00:00Z", "results": results }))
+}
+
+fn results(asked: &Asked, answer: impl Fn(&Value) -> Value) -> Reply {
+    let of = |item: &Value| {
+        let mut answer = answer(item);
+        answer["execution_id"] = item["execution_id"].clone();
+        answer
+    };
+    let results: Vec<_> = asked.body["results"].as_array().unwrap().iter().map(of).collect();
+    Reply::json(200, &json!({ "results": results }))
+}
+
+/// Every result that was sent, in order.
+fn sent(stub: &Stub) -> Vec<Value> {
+    stub.asked("/results")
+        .iter()
+        .flat_map(|asked| asked.body["results"].as_array().unwrap().clone())
+        .collect()
+}
+
+/// A worker under test, and how to stop it.
+struct Running {
+    shutdown: watch::Sender<Shutdown>,
+    worker: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    fn start(stub: &Stub, drain_seconds: u32) -> Self {
+        let settings = settings(stub, drain_seconds);
+        let (shutdown, receiver) = watch::channel(Shutdown::Running);
+        Self { shutdown, worker: tokio::spawn(async move { run(&settings, receiver).await }) }
+    }
+
+    async fn stop(self) {
+        self.shutdown.send_replace(Shutdown::Draining);
+        self.worker.await.unwrap().unwrap();
+    }
+}
+
+fn settings(stub: &Stub, drain_seconds: u32) -> Settings {
+    Settings {
+        url: stub.url.clone(),
+        worker_token: Some(Credential::Value("jp_worker_secret".to_owned())),
+        worker_token_file: None,
+        concurrency: Some(64),
+        queues: vec!["fast".to_owned(), "slow".to_owned()],
+        runtime: Runtime::Exec,
+        drain_seconds,
+        kill_grace_seconds: 600,
+        env_allow: Vec::new(),
+        worker_id: Some("tested".to_owned()),
+        log_format: Some(LogFormat::Pretty),
+    }
+}
+
+fn sleeper() -> LeasedExecution {
+    execution(&["sh", "-c", "echo $$; exec sleep 1000"])
+}
+
+#[tokio::test]
+async fn a_lost_dequeue_response_is_asked_for_again_under_the_same_lease() {
+    let asked_before = AtomicUsize::new(0);
+    let lose_the_first = move |asked: &Asked| {
+        let lost = asked.path.ends_with("/dequeue") && asked_before.fetch_add(1, Ordering::Relaxed) == 0;
+        lost.then(Reply::lost)
+    };
+    let stub = controller(vec![execution(&["true"])], lose_the_first).await;
+    let running = Running::start(&stub, 0);
+    stub.until(|stub| !sent(stub).is_empty()).await;
+    running.stop().await;
+    let dequeues = stub.asked("/dequeue");
+    assert_eq!(dequeues[0].body, dequeues[1].body);
+    assert_eq!(dequeues[0].body["queues"], json!(["fast", "slow"]));
+    assert_eq!(sent(&stub)[0]["lease_id"], dequeues[0].body["lease_id"]);
+    assert!(dequeues.iter().skip(2).all(|later| later.body["lease_id"] != dequeues[0].body["lease_id"]));
+}
+
+#[tokio::test]
+async fn all_that_was_handed_out_is_answered_for_once() {
+    let executions: Vec<_> = (0..60).map(|_| execution(&["true"])).collect();
+    let stub = controller(executions, |_| None).await;
+    let running = Running::start(&stub, 600);
+    stub.until(|stub| sent(stub).len() >= 60).await;
+    running.stop().await;
+    let mut ids: Vec<_> = sent(&stub).iter().map(|item| item["execution_id"].to_string()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), sent(&stub).len()), (60, 60));
+}
+
+#[tokio::test]
+async fn a_drain_that_is_out_of_time_stops_and_releases() {
+    let stub = controller(vec![sleeper()], |_| None).await;
+    let running = Running::start(&stub, 0);
+    stub.until(|stub| !lines(stub).is_empty()).await;
+    running.stop().await;
+    assert_eq!(sent(&stub)[0]["outcome"], "released");
+    assert!(!is_running(&lines(&stub)[0]));
+}
+
+#[tokio::test]
+async fn a_drain_lets_what_runs_finish_and_takes_nothing_new() {
+    let directory = tempfile::tempdir().unwrap();
+    let signal = directory.path().join("go");
+    let script = format!("echo ready; until [ -e {} ]; do sleep 0.01; done", signal.display());
+    let stub = controller(vec![execution(&["sh", "-c", &script])], |_| None).await;
+    let running = Running::start(&stub, 600);
+    stub.until(|stub| !lines(stub).is_empty()).await;
+    running.shutdown.send_replace(Shutdown::Draining);
+    let asked_by_then = stub.asked("/dequeue").len();
+    std::fs::write(&signal, "").unwrap();
+    running.stop().await;
+    assert_eq!(sent(&stub)[0]["outcome"], "succeeded");
+    assert!(stub.asked("/dequeue").len() <= asked_by_then + 1, "at most the one that was in flight");
+}
+
+#[tokio::test]
+async fn what_a_dequeue_in_flight_brings_to_a_stopping_worker_is_released() {
+    let answer_now = Arc::new(Notify::new());
+    let held = answer_now.clone();
+    let leased = sleeper();
+    let handed_out = leased.clone();
+    let hold = move |asked: &Asked| {
+        let dequeue = asked.path.ends_with("/dequeue");
+        dequeue.then(|| hands_out(asked, std::slice::from_ref(&handed_out)).held(held.clone()))
+    };
+    let stub = controller(Vec::new(), hold).await;
+    let running = Running::start(&stub, 0);
+    stub.until(|stub| !stub.asked("/dequeue").is_empty()).await;
+    running.shutdown.send_replace(Shutdown::Draining);
+    answer_now.notify_one();
+    running.stop().await;
+    assert_eq!(sent(&stub).len(), 1);
+    assert_eq!(sent(&stub)[0]["outcome"], "released");
+    assert!(lines(&stub).is_empty(), "it was never started");
+}
+
+#[tokio::test]
+async fn a_lost_lease_stops_its_job_and_reports_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let pid_file = directory.path().join("pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", pid_file.display());
+    let started = pid_file.clone();
+    let lost = move |asked: &Asked| {
+        let state = if started.exists() { "lost" } else { "held" };
+        asked.path.ends_with("/heartbeats").then(|| heartbeats(asked, state))
+    };
+    let stub = controller(vec![execution(&["sh", "-c", &script])], lost).await;
+    let running = Running::start(&stub, 600);
+    eventually(|| std::fs::read_to_string(&pid_file).is_ok_and(|pid| !is_running(pid.trim()))).await;
+    running.stop().await;
+    assert!(sent(&stub).is_empty());
+}
+
+#[tokio::test]
+async fn a_cancelled_job_is_stopped_and_reported_so() {
+    let cancel =
+        |asked: &Asked| asked.path.ends_with("/heartbeats").then(|| heartbeats(asked, "cancel_requested"));
+    let stub = controller(vec![sleeper()], cancel).await;
+    let running = Running::start(&stub, 600);
+    stub.until(|stub| !sent(stub).is_empty()).await;
+    running.stop().await;
+    assert_eq!(sent(&stub)[0]["outcome"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_refused_result_is_sent_as_a_failure_for_good() {
+    let refuse = |asked: &Asked| {
+        let refuse = |item: &Value| match item["outcome"].as_str() {
+            Some("succeeded") => json!({ "error_code": "invalid_request", "detail": "too deep" }),
+            _ => json!({ "status": "FAILED" }),
+        };
+        asked.path.ends_with("/results").then(|| results(asked, refuse))
+    };
+    let stub = controller(vec![execution(&["true"])], refuse).await;
+    let running = Running::start(&stub, 600);
+    stub.until(|stub| sent(stub).len() >= 2).await;
+    running.stop().await;
+    let replacement = &sent(&stub)[1];
+    assert_eq!(replacement["error"], "the result was refused: too deep");
+    assert_eq!((&replacement["outcome"], &replacement["retryable"]), (&json!("failed"), &json!(false)));
+    assert_eq!(sent(&stub).len(), 2);
+}
+
+#[tokio::test]
+async fn an_error_is_sent_as_the_contract_takes_it() {
+    let script = r"printf 'a\0b\n' >&2; exit 3";
+    let stub = controller(vec![execution(&["sh", "-c", script])], |_| None).await;
+    let running = Running::start(&stub, 600);
+    stub.until(|stub| !sent(stub).is_empty()).await;
+    running.stop().await;
+    assert_eq!(sent(&stub)[0]["error"], "exit code 3: a\u{fffd}b");
+    assert_eq!(sent(&stub)[0]["retryable"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_result_of_a_lost_lease_is_dropped() {
+    let lost = |asked: &Asked| {
+        let lost = |_: &Value| json!({ "error_code": "lease_lost" });
+        asked.path.ends_with("/results").then(|| results(asked, lost))
+    };
+    let stub = controller(vec![execution(&["true"])], lost).await;
+    let running = Running::start(&stub, 600);
+    stub.until(|stub| !sent(stub).is_empty()).await;
+    running.stop().await;
+    assert_eq!(sent(&stub).len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_a_gateway_finds_too_large_is_split() {
+    let narrow = |asked: &Asked| {
+        let large = asked.path.ends_with("/results") && asked.body["results"].as_array().unwrap().len() > 1;
+        large.then(|| Reply::text(413, r#"{"message":"Request Too Long"}"#))
+    };
+    let executions: Vec<_> = (0..20).map(|_| execution(&["true"])).collect();
+    let stub = controller(executions, narrow).await;
+    let running = Running::start(&stub, 600);
+    let alone = |stub: &Stub| {
+        let asked = stub.asked("/results");
+        let alone = asked.iter().filter(|asked| asked.body["results"].as_array().unwrap().len() == 1);
+        alone.map(|asked| asked.body["results"][0]["execution_id"].to_string()).collect::<Vec<_>>()
+    };
+    stub.until(|stub| alone(stub).len() >= 20).await;
+    running.stop().await;
+    assert_eq!(alone(&stub).len(), 20, "each is taken once");
+    assert!(sent(&stub).iter().all(|item| item["outcome"] == "succeeded"));
+}
+
+#[tokio::test]
+async fn a_lease_is_kept_until_its_result_is_delivered() {
+    let heartbeats_since = Arc::new(AtomicUsize::new(0));
+    let refused = AtomicUsize::new(0);
+    let away = move |asked: &Asked| {
+        if asked.path.ends_with("/heartbeats") && refused.load(Ordering::Relaxed) > 0 {
+            heartbeats_since.fetch_add(1, Ordering::Relaxed);
+        }
+        let result = asked.path.ends_with("/results") && heartbeats_since.load(Ordering::Relaxed) < 2;
+        result.then(|| {
+            refused.fetch_add(1, Ordering::Relaxed);
+            Reply::text(503, "")
+        })
+    };
+    let leased = execution(&["true"]);
+    let id = json!(leased.execution_id);
+    let stub = controller(vec![leased], away).await;
+    let running = Running::start(&stub, 600);
+    stub.until(|stub| stub.asked("/heartbeats").len() >= 2).await;
+    running.stop().await;
+    assert!(stub.asked("/heartbeats").iter().all(|asked| asked.body["leases"][0]["execution_id"] == id));
+    assert!(sent(&stub).len() > 1 && sent(&stub).iter().all(|item| item["outcome"] == "succeeded"));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_refused_at_its_start_says_so_and_ends() {
+    let refuse = |_: &Asked| Some(Reply::json(401, &Problem::new(ErrorCode::Unauthorized, "who?")));
+    let stub = controller(Vec::new(), refuse).await;
+    let (_shutdown, receiver) = watch::channel(Shutdown::Running);
+    let error = run(&settings(&stub, 600), receiver).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::Unauthorized));
+}
+
+#[tokio::test]
+async fn a_runtime_that_is_not_in_this_build_is_refused() {
+    let stub = controller(Vec::new(), |_| None).await;
+    let (_shutdown, receiver) = watch::channel(Shutdown::Running);
+    let settings = Settings { runtime: Runtime::Container, ..settings(&stub, 0) };
+    let error = run(&settings, receiver).await.unwrap_err();
+    assert!(error.to_string().contains("not in this build"), "{error}");
+}

@@ -1,0 +1,96 @@
+//! How an attempt ended, in the words of its result.
+
+use super::process::Ended;
+use super::workspace::Workspace;
+use crate::agent::Stop;
+use jobplane_protocol::{Json, Outcome};
+use nix::sys::signal::Signal;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// What is reported of an attempt.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) outcome: Outcome,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) error: Option<String>,
+    pub(crate) result: Option<Json>,
+    pub(crate) retryable: Option<bool>,
+}
+
+impl Ending {
+    fn plain(outcome: Outcome) -> Self {
+        Self { outcome, exit_code: None, error: None, result: None, retryable: None }
+    }
+
+    /// Given back unspent.
+    pub(crate) fn released() -> Self {
+        Self::plain(Outcome::Released)
+    }
+
+    /// Failed; another try may do better.
+    pub(super) fn failed(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), ..Self::plain(Outcome::Failed) }
+    }
+
+    /// Failed, and every other try would.
+    pub(super) fn impossible(error: impl Into<String>) -> Self {
+        Self { retryable: Some(false), ..Self::failed(error) }
+    }
+
+    /// The process could not be made: for most causes no other try would do better.
+    pub(super) fn not_started(program: &str, error: &io::Error) -> Self {
+        use io::ErrorKind::{ArgumentListTooLong, InvalidInput, NotFound, PermissionDenied};
+        match error.kind() {
+            NotFound => Self::impossible(format!("program not found: {program}")),
+            PermissionDenied => Self::impossible(format!("not allowed to run {program}: {error}")),
+            ArgumentListTooLong | InvalidInput => Self::impossible(format!("cannot run {program}: {error}")),
+            _ => match error.raw_os_error() {
+                Some(nix::libc::ENOEXEC) => Self::impossible(format!("cannot run {program}: {error}")),
+                _ => Self::failed(format!("the worker could not start {program}: {error}")),
+            },
+        }
+    }
+
+    /// What the end of the process means.
+    pub(super) async fn of(ended: Ended, limit: Duration, last_errors: &str, workspace: &Workspace) -> Self {
+        match ended {
+            Ended::Exited(status) => Self::exited(status, last_errors, workspace).await,
+            Ended::TimedOut => Self {
+                error: Some(with_last_errors(&format!("timed out after {} s", limit.as_secs()), last_errors)),
+                ..Self::plain(Outcome::TimedOut)
+            },
+            Ended::Stopped(Stop::Cancel) => Self::plain(Outcome::Cancelled),
+            // A lost lease is not reported at all.
+            Ended::Stopped(Stop::Release | Stop::Lost) => Self::released(),
+        }
+    }
+
+    async fn exited(status: ExitStatus, last_errors: &str, workspace: &Workspace) -> Self {
+        let exit_code = status.code();
+        match exit_code {
+            Some(0) => match workspace.result().await {
+                Ok(result) => Self { exit_code, result, ..Self::plain(Outcome::Succeeded) },
+                Err(error) => Self { exit_code, ..Self::impossible(error) },
+            },
+            Some(code) => Self {
+                exit_code,
+                ..Self::failed(with_last_errors(&format!("exit code {code}"), last_errors))
+            },
+            None => {
+                Self::failed(with_last_errors(&format!("killed by {}", signal_name(status)), last_errors))
+            }
+        }
+    }
+}
+
+fn signal_name(status: ExitStatus) -> String {
+    let number = status.signal().unwrap_or_default();
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
+}
+
+fn with_last_errors(what: &str, last_errors: &str) -> String {
+    if last_errors.is_empty() { what.to_owned() } else { format!("{what}: {last_errors}") }
+}

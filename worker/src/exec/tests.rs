@@ -1,0 +1,213 @@
+//! Jobs of every kind, run for real; their log goes to a controller that takes everything.
+
+use super::{Ending, Exec};
+use crate::agent::{Leases, Stop};
+use crate::logs;
+use crate::stub::{Asked, Reply, Stub, eventually, is_running};
+use crate::{Client, Credential};
+use jobplane_protocol::{LeaseId, LeasedExecution, Outcome};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Never reached where it does not matter.
+const LONG: Duration = Duration::from_secs(600);
+
+/// Takes every chunk.
+pub(crate) fn takes_logs(asked: &Asked) -> Reply {
+    let first_seq = asked.body["first_seq"].as_i64().unwrap();
+    let count = asked.body["lines"].as_array().unwrap().len();
+    Reply::json(202, &json!({ "next_seq": first_seq + i64::try_from(count).unwrap() }))
+}
+
+/// The lines that were taken, in the order in which they came.
+pub(crate) fn lines(stub: &Stub) -> Vec<String> {
+    let chunks = stub.asked("/logs");
+    let lines = chunks.iter().flat_map(|chunk| chunk.body["lines"].as_array().unwrap());
+    lines.map(|line| line["text"].as_str().unwrap().to_owned()).collect()
+}
+
+/// An execution of this command.
+pub(crate) fn execution(command: &[&str]) -> LeasedExecution {
+    let id = || LeaseId::random().0;
+    let job =
+        json!({ "id": id(), "name": "job", "image": null, "command": command, "env": { "OWN": "mine" } });
+    serde_json::from_value(json!({
+        "execution_id": id(), "tenant_id": id(), "attempt": 3, "tries": 2, "max_attempts": 5,
+        "timeout_seconds": 600, "queue": "default", "priority": 0, "job": job,
+        "input": null, "traceparent": null,
+    }))
+    .unwrap()
+}
+
+/// What a run left behind.
+struct Ran {
+    ending: Ending,
+    lines: Vec<String>,
+}
+
+async fn run_execution(leased: LeasedExecution, grace: Duration, stop_at: Option<(&str, Stop)>) -> Ran {
+    let stub = Stub::serve(takes_logs).await;
+    let client = Client::new(&stub.url, Credential::None).unwrap();
+    let leases = Arc::<Leases>::default();
+    let key = (leased.execution_id, LeaseId::random());
+    let stop = leases.add(key);
+    let (mut log, shipper) = logs::open(client, leases.clone(), key);
+    let shipping = tokio::spawn(shipper.ship());
+    let exec = Exec::new(&["CARGO_PKG_NAME".to_owned()], grace);
+    let stopping = async {
+        if let Some((line, why)) = stop_at {
+            stub.until(|stub| lines(stub).iter().any(|seen| seen == line)).await;
+            leases.stop(&key, why);
+        }
+    };
+    let (ending, ()) = tokio::join!(exec.run(&leased, &mut log, stop), stopping);
+    log.close();
+    shipping.await.unwrap();
+    Ran { ending, lines: lines(&stub) }
+}
+
+async fn sh(script: &str) -> Ran {
+    run_execution(execution(&["sh", "-c", script]), LONG, None).await
+}
+
+#[tokio::test]
+async fn exit_0_succeeds_and_the_result_is_what_the_job_wrote() {
+    let ran = sh("true").await;
+    assert_eq!((ran.ending.outcome, ran.ending.exit_code), (Outcome::Succeeded, Some(0)));
+    assert!(ran.ending.result.is_none() && ran.ending.error.is_none());
+    let ran = sh(r#"printf '{"n": 1.50}' > "$JOBPLANE_OUTPUT_DIR/result.json""#).await;
+    assert_eq!(ran.ending.result.unwrap().get(), r#"{"n": 1.50}"#);
+}
+
+#[tokio::test]
+async fn another_exit_code_fails_with_the_last_errors() {
+    let ran = sh("seq 1 9 >&2; exit 3").await;
+    assert_eq!((ran.ending.outcome, ran.ending.exit_code), (Outcome::Failed, Some(3)));
+    assert_eq!(ran.ending.error.as_deref(), Some("exit code 3: 5\n6\n7\n8\n9"));
+    assert_eq!(ran.ending.retryable, None);
+}
+
+#[tokio::test]
+async fn a_signal_is_named() {
+    let ran = sh("kill -KILL $$").await;
+    assert_eq!((ran.ending.outcome, ran.ending.exit_code), (Outcome::Failed, None));
+    assert_eq!(ran.ending.error.as_deref(), Some("killed by SIGKILL"));
+}
+
+#[tokio::test]
+async fn what_can_never_run_is_not_retried() {
+    let mut nothing = execution(&[]);
+    nothing.job.command = None;
+    for (leased, error) in [
+        (nothing, "the job has no command"),
+        (execution(&["no-such-program"]), "program not found: no-such-program"),
+        (execution(&["/etc/passwd"]), "not allowed to run /etc/passwd"),
+        (execution(&["sh", "\0"]), "cannot run sh"),
+    ] {
+        let ending = run_execution(leased, LONG, None).await.ending;
+        assert_eq!((ending.outcome, ending.retryable), (Outcome::Failed, Some(false)));
+        assert!(ending.error.as_deref().is_some_and(|text| text.starts_with(error)), "{:?}", ending.error);
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_one_fails_for_good() {
+    for (script, error) in [
+        ("echo '{' > $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not JSON"),
+        ("head -c 1048577 /dev/zero > $JOBPLANE_OUTPUT_DIR/result.json", "result.json is larger than"),
+        ("mkfifo $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not a regular file"),
+        ("ln -s /dev/zero $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not a regular file"),
+    ] {
+        let ending = sh(script).await.ending;
+        assert_eq!((ending.outcome, ending.retryable), (Outcome::Failed, Some(false)), "{script}");
+        assert!(ending.error.as_deref().is_some_and(|text| text.starts_with(error)), "{:?}", ending.error);
+    }
+}
+
+#[tokio::test]
+async fn a_job_past_its_time_limit_is_stopped() {
+    let mut leased = execution(&["sleep", "1000"]);
+    leased.timeout_seconds = 0;
+    let ending = run_execution(leased, LONG, None).await.ending;
+    assert_eq!(ending.outcome, Outcome::TimedOut);
+    assert_eq!(ending.error.as_deref(), Some("timed out after 0 s"));
+}
+
+#[tokio::test]
+async fn a_job_that_ignores_sigterm_is_killed_after_the_grace() {
+    let script = "trap '' TERM; echo $$; echo ready; while :; do sleep 0.01; done";
+    let leased = execution(&["sh", "-c", script]);
+    let ran = run_execution(leased, Duration::from_millis(50), Some(("ready", Stop::Cancel))).await;
+    assert_eq!(ran.ending.outcome, Outcome::Cancelled);
+    assert!(!is_running(&ran.lines[0]));
+}
+
+#[tokio::test]
+async fn a_job_may_use_its_grace_to_end_well() {
+    let script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+    let leased = execution(&["sh", "-c", script]);
+    let ran = run_execution(leased, LONG, Some(("ready", Stop::Release))).await;
+    assert_eq!(ran.ending.outcome, Outcome::Released);
+    assert!(ran.lines.iter().any(|line| line == "bye"), "{:?}", ran.lines);
+}
+
+#[tokio::test]
+async fn a_process_that_the_job_left_in_its_group_ends_with_it() {
+    let ran = sh("sleep 1000 & echo $!").await;
+    assert_eq!(ran.ending.outcome, Outcome::Succeeded);
+    eventually(|| !is_running(&ran.lines[0])).await;
+}
+
+#[tokio::test]
+async fn a_process_that_left_the_group_and_holds_the_pipes_hangs_nothing() {
+    let ran = sh("setsid sleep 1000 & echo $!; echo end").await;
+    assert_eq!(ran.ending.outcome, Outcome::Succeeded);
+    assert_eq!(ran.lines[1], "end");
+    if is_running(&ran.lines[0]) {
+        let pid = nix::unistd::Pid::from_raw(ran.lines[0].parse().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_closes_its_output_is_still_waited_for() {
+    let ran = sh("exec >&- 2>&-; sleep 0.1; exit 4").await;
+    assert_eq!(ran.ending.exit_code, Some(4));
+}
+
+#[tokio::test]
+async fn every_line_is_logged_in_order_whatever_it_holds() {
+    let ran = sh("seq 1 20000; printf 'a\\377b\\nlast'").await;
+    let mut expected: Vec<_> = (1..=20_000).map(|number| number.to_string()).collect();
+    expected.extend(["a\u{fffd}b".to_owned(), "last".to_owned()]);
+    assert_eq!(ran.lines, expected);
+    let ran = sh("head -c 100000 /dev/zero | tr '\\0' x").await;
+    assert_eq!(ran.lines.concat(), "x".repeat(100_000));
+}
+
+#[tokio::test]
+async fn both_streams_are_logged_as_they_come() {
+    let script = "for n in 1 2 3; do echo o$n; sleep 0.05; echo e$n >&2; sleep 0.05; done";
+    assert_eq!(sh(script).await.lines, ["o1", "e1", "o2", "e2", "o3", "e3"]);
+}
+
+#[tokio::test]
+async fn a_job_sees_what_is_meant_for_it_and_nothing_else() {
+    let mut leased = execution(&["sh", "-c", "cat \"$JOBPLANE_INPUT\"; echo; pwd; env | sort"]);
+    leased.input = serde_json::value::RawValue::from_string(r#"{"a": 1.0}"#.to_owned()).ok();
+    leased.traceparent = Some("00-trace".to_owned());
+    leased.job.env.insert("JOBPLANE_ATTEMPT".to_owned(), "99".to_owned());
+    let execution_id = leased.execution_id.to_string();
+    let ran = run_execution(leased, LONG, None).await;
+    assert_eq!(ran.lines[0], r#"{"a": 1.0}"#);
+    let names: Vec<_> = ran.lines[2..].iter().filter_map(|line| line.split_once('=')).collect();
+    let value = |wanted: &str| names.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    assert_eq!(value("JOBPLANE_EXECUTION_ID"), Some(execution_id.as_str()));
+    assert_eq!(value("JOBPLANE_ATTEMPT"), Some("3"), "no job can claim another attempt");
+    assert_eq!((value("OWN"), value("TRACEPARENT")), (Some("mine"), Some("00-trace")));
+    assert_eq!(value("CARGO_PKG_NAME"), Some("jobplane-worker"), "it is on the allow-list");
+    assert_eq!(value("CARGO_MANIFEST_DIR"), None, "it is not");
+    assert_eq!(value("HOME"), Some(ran.lines[1].as_str()));
+    assert!(!std::path::Path::new(&ran.lines[1]).exists(), "the directory goes with the attempt");
+}
