@@ -1,13 +1,13 @@
 //! Delivering results: one sender that takes everything due in one call, and never gives one up
 //! while its lease could matter.
 
+mod report;
+
+pub(super) use report::Report;
+
 use super::Agent;
-use super::leases::LeaseKey;
-use crate::exec::Ending;
 use crate::{Backoff, Error};
-use jobplane_protocol::{
-    ErrorCode, Outcome, ResultAnswer, ResultItem, ResultsRequest, ResultsResponse, limits,
-};
+use jobplane_protocol::{ErrorCode, ResultAnswer, ResultsRequest, ResultsResponse, limits};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,66 +20,6 @@ const MAX_BATCH_BYTES: usize = limits::MAX_REQUEST_BYTES - 1_000;
 const FAILURE_BASE: Duration = Duration::from_millis(200);
 /// The longest pause after a batch that was not answered, `Retry-After` apart.
 const FAILURE_CAP: Duration = Duration::from_secs(10);
-
-/// A result on its way.
-#[derive(Debug)]
-pub(super) struct Report {
-    item: ResultItem,
-    /// Of the item as JSON.
-    bytes: usize,
-    /// Whether this already is what is said in place of a result that was refused.
-    replaced: bool,
-}
-
-impl Report {
-    /// How an attempt ended.
-    pub(super) fn new((execution_id, lease_id): LeaseKey, ending: Ending) -> Self {
-        let Ending { outcome, exit_code, error, result, retryable } = ending;
-        let error = error.as_deref().map(sendable);
-        let retry_after_seconds = None;
-        Self::of(
-            ResultItem {
-                execution_id,
-                lease_id,
-                outcome,
-                exit_code,
-                error,
-                result,
-                retryable,
-                retry_after_seconds,
-            },
-            false,
-        )
-    }
-
-    /// An attempt that was never started goes back unspent.
-    pub(super) fn released(key: LeaseKey) -> Self {
-        Self::new(key, Ending::released())
-    }
-
-    fn of(item: ResultItem, replaced: bool) -> Self {
-        let bytes = serde_json::to_vec(&item).map_or(0, |json| json.len() + 1);
-        Self { item, bytes, replaced }
-    }
-
-    fn key(&self) -> LeaseKey {
-        (self.item.execution_id, self.item.lease_id)
-    }
-
-    /// What is said when the controller refuses the result itself: failed, and it always would.
-    fn refused(self, why: &str) -> Self {
-        let error = Some(format!("the result was refused: {why}"));
-        let ending = Ending {
-            outcome: Outcome::Failed,
-            error,
-            result: None,
-            retryable: Some(false),
-            ..Ending::released()
-        };
-        let exit_code = self.item.exit_code;
-        Self { replaced: true, ..Self::new(self.key(), Ending { exit_code, ..ending }) }
-    }
-}
 
 /// Delivers results until no attempt is left that could send one, and the last is answered.
 pub(super) async fn deliver(agent: Arc<Agent>, mut queue: mpsc::Receiver<Report>) {
@@ -128,14 +68,6 @@ pub(super) async fn deliver(agent: Arc<Agent>, mut queue: mpsc::Receiver<Report>
             None => failures.reset(),
         }
     }
-}
-
-/// An error's text as the contract takes it: no U+0000, which a job may well write, and bounded. A
-/// text that is refused would make a failure that can be tried again one for good.
-fn sendable(error: &str) -> String {
-    let mut error = error.replace('\0', "\u{fffd}");
-    error.truncate(error.floor_char_boundary(limits::MAX_ERROR_BYTES));
-    error
 }
 
 /// Whether one more can be due without the batch growing over its limits.

@@ -1,0 +1,65 @@
+//! A result on its way to the controller, in a form that the contract takes.
+
+use crate::agent::LeaseKey;
+use crate::exec::Ending;
+use jobplane_protocol::{Outcome, ResultItem, limits};
+
+/// A result on its way.
+#[derive(Debug)]
+pub(in crate::agent) struct Report {
+    pub(super) item: ResultItem,
+    /// Of the item as JSON, with the comma after it.
+    pub(super) bytes: usize,
+    /// Whether this already is what is said in place of a result that was refused.
+    pub(super) replaced: bool,
+}
+
+impl Report {
+    /// How an attempt ended.
+    pub(in crate::agent) fn new((execution_id, lease_id): LeaseKey, ending: Ending) -> Self {
+        let Ending { outcome, exit_code, error, result, retryable } = ending;
+        let error = error.as_deref().map(sendable);
+        let retry_after_seconds = None;
+        let item = ResultItem {
+            execution_id,
+            lease_id,
+            outcome,
+            exit_code,
+            error,
+            result,
+            retryable,
+            retry_after_seconds,
+        };
+        let bytes = serde_json::to_vec(&item).map_or(0, |json| json.len() + 1);
+        Self { item, bytes, replaced: false }
+    }
+
+    /// An attempt that was never started goes back unspent.
+    pub(in crate::agent) fn released(key: LeaseKey) -> Self {
+        Self::new(key, Ending::released())
+    }
+
+    pub(super) fn key(&self) -> LeaseKey {
+        (self.item.execution_id, self.item.lease_id)
+    }
+
+    /// What is said when the controller refuses the result itself: failed, and it always would.
+    pub(super) fn refused(&self, why: &str) -> Self {
+        let ending = Ending {
+            outcome: Outcome::Failed,
+            exit_code: self.item.exit_code,
+            error: Some(format!("the result was refused: {why}")),
+            result: None,
+            retryable: Some(false),
+        };
+        Self { replaced: true, ..Self::new(self.key(), ending) }
+    }
+}
+
+/// An error's text as the contract takes it: no U+0000, which a job may well write, and bounded. A
+/// text that is refused would make a failure that can be tried again one for good.
+fn sendable(error: &str) -> String {
+    let mut error = error.replace('\0', "\u{fffd}");
+    error.truncate(error.floor_char_boundary(limits::MAX_ERROR_BYTES));
+    error
+}
