@@ -249,6 +249,24 @@ alter table delayed set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuu
 alter table leases set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 alter table queues set (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
 
+-- The tokens that work at this moment: the one place that says when one does.
+create view good_keys as
+  select tenant_id, token_hash from tenant_keys
+  where revoked_at is null and (expires_at is null or expires_at > now());
+create view good_worker_tokens as
+  select id, token_hash, queues, tenant_ids from worker_tokens
+  where revoked_at is null and (expires_at is null or expires_at > now());
+
+-- Tenants and jobs that have as many running as they may.
+create view full_tenants as
+  select t.id from tenants t
+  where t.max_running is not null
+    and t.max_running <= (select count(*) from leases l where l.tenant_id = t.id);
+create view full_jobs as
+  select j.id from jobs j
+  where j.max_running is not null
+    and j.max_running <= (select count(*) from leases l where l.tenant_id = j.tenant_id and l.job_id = j.id);
+
 -- An execution's state is where its row is: the one place that says how. A row that waits and has spent a try
 -- is being retried; a row in none of the three has ended as its last attempt says.
 create function execution_status(running boolean, ready_tries integer, delayed_tries integer, due_at timestamptz,

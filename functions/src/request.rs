@@ -5,8 +5,8 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::{HeaderMap, header, request::Parts};
 use jobplane_protocol::{
-    Check, Checks, ErrorCode, ExecutionId, FieldError, JobId, KeyId, PageQuery, TenantId, Token, TokenId,
-    TokenKind, limits,
+    Check, Checks, ErrorCode, ExecutionId, FieldError, JobId, KeyId, Page, PageQuery, TenantId, Token,
+    TokenId, TokenKind, limits,
 };
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -204,6 +204,15 @@ impl<C: FromStr> PageOf<C> {
     /// Reads the query of a plain list.
     pub(crate) fn of(query: &PageQuery) -> Result<Self, Error> {
         Self::read(query.limit, query.cursor.as_deref())
+    }
+}
+
+impl<C> PageOf<C> {
+    /// The page that these items are: a full one may have another after it, which begins behind its last item.
+    pub(crate) fn page<T>(&self, items: Vec<T>, place: impl Fn(&T) -> String) -> Page<T> {
+        let full = i64::try_from(items.len()) == Ok(self.limit);
+        let next_cursor = items.last().filter(|_| full).map(place);
+        Page { items, next_cursor }
     }
 }
 

@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use jobplane_protocol::{
-    DeadLetter, DeadLetterPage, ErrorCode, ExecutionId, JobId, Page, PageQuery, RetriedResponse,
-    RetryDeadLetters, RetryResponse, limits,
+    DeadLetter, DeadLetterPage, ErrorCode, ExecutionId, JobId, PageQuery, RetriedResponse, RetryDeadLetters,
+    RetryResponse, limits,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -44,14 +44,10 @@ pub(crate) async fn dead_letters(
     Params(query): Params<PageQuery>,
 ) -> Result<Json<DeadLetterPage>, Error> {
     let page = PageOf::<Place>::of(&query)?;
-    let (failed_at, id) = page.cursor.map(|place| (place.failed_at, place.id)).unzip();
+    let (failed_at, id) = page.cursor.as_ref().map(|place| (place.failed_at, place.id)).unzip();
     let rows = app.db.rows(DEAD_LETTERS, &[&token.bytes(), &failed_at, &id, &page.limit]).await?;
     let items = items(&rows, dead_letter)?;
-    let next_cursor = items
-        .last()
-        .filter(|_| items.len() as i64 == page.limit)
-        .map(|last| format!("{}_{}", last.failed_at, last.execution_id));
-    Ok(Json(Page { items, next_cursor }))
+    Ok(Json(page.page(items, |last| format!("{}_{}", last.failed_at, last.execution_id))))
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, Error> {

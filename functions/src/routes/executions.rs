@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use jobplane_protocol::{
     Attempt, CancelResponse, ErrorCode, Execution, ExecutionId, ExecutionPage, ExecutionQuery,
-    ExecutionSummary, JobId, LogLine, LogPage, LogQuery, Page, Status, StoredLogLine, TenantId, limits,
+    ExecutionSummary, JobId, LogLine, LogPage, LogQuery, Status, StoredLogLine, TenantId, limits,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -109,19 +109,16 @@ pub(crate) async fn executions(
         )
         .await?;
     let items = items(&rows, summary)?;
-    let full = items.len() as i64 == page.limit;
-    let next_cursor = if full {
-        items.last().map(|item| item.id.to_string())
-    } else if query.status.is_some() || query.job_id.is_some() || query.queue.is_some() {
+    let mut found = page.page(items, |last| last.id.to_string());
+    let filtered = query.status.is_some() || query.job_id.is_some() || query.queue.is_some();
+    if filtered && found.next_cursor.is_none() {
         // A second statement, only for a filtered page that came out short: where it stopped looking.
         let binds: [&dyn crate::store::Bind; 5] =
             [&token.bytes(), &after, &before, &page.cursor, &limits::MAX_EXAMINED];
         let end = app.db.row(EXECUTIONS_END, &binds).await?;
-        end.map(|row| row.try_get::<_, Uuid>("id")).transpose()?.map(|id| id.to_string())
-    } else {
-        None
-    };
-    Ok(Json(Page { items, next_cursor }))
+        found.next_cursor = end.map(|row| row.try_get::<_, Uuid>("id")).transpose()?.map(|id| id.to_string());
+    }
+    Ok(Json(found))
 }
 
 /// The items of a page whose statement answers one row without an id when there are none, and no row at all when

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jobplane_protocol::{
-    CreateJob, DEFAULT_QUEUE, Job, JobId, JobPage, Page, PageQuery, Priority, RetryPolicy, UpdateJob,
+    CreateJob, DEFAULT_QUEUE, Job, JobId, JobPage, PageQuery, Priority, RetryPolicy, UpdateJob,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -104,9 +104,7 @@ pub(crate) async fn jobs(
     let page = PageOf::<Uuid>::of(&query)?;
     let rows = app.db.rows(JOBS, &[&token.bytes(), &None::<Uuid>, &page.cursor, &page.limit]).await?;
     let items = items(&rows, job)?;
-    let next_cursor =
-        items.last().filter(|_| items.len() as i64 == page.limit).map(|last| last.id.to_string());
-    Ok(Json(Page { items, next_cursor }))
+    Ok(Json(page.page(items, |last| last.id.to_string())))
 }
 
 /// One job; a deleted one too.

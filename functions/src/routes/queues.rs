@@ -5,7 +5,7 @@ use crate::{App, Error};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use jobplane_protocol::{Page, PageQuery, Queue, QueuePage, UpdateQueue, limits};
+use jobplane_protocol::{PageQuery, Queue, QueuePage, UpdateQueue, limits};
 use tokio_postgres::Row;
 
 const QUEUES: &str = include_str!("../store/queues.sql");
@@ -26,8 +26,7 @@ pub(crate) async fn queues(
         None => Vec::new(),
         Some(_) => rows.iter().map(queue).collect::<Result<_, _>>()?,
     };
-    let next_cursor = items.last().filter(|_| items.len() as i64 == page.limit).map(|last| last.name.clone());
-    Ok(Json(Page { items, next_cursor }))
+    Ok(Json(page.page(items, |last| last.name.clone())))
 }
 
 fn queue(row: &Row) -> Result<Queue, Error> {

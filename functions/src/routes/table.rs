@@ -3,7 +3,7 @@
 use crate::request::body;
 use crate::{App, Error};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::handler::Handler;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -203,7 +203,6 @@ pub fn serve(app: App, wanted: impl Fn(&Route) -> bool) -> Router {
             Error::refused(ErrorCode::MethodNotAllowed, "the route exists, but not with this method")
         })
         .layer(from_fn(whole_body))
-        .layer(DefaultBodyLimit::disable())
         .with_state(app)
 }
 

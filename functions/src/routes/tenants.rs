@@ -9,8 +9,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jobplane_protocol::{
-    CreateKey, CreateTenant, CreatedKey, CreatedTenant, Key, KeyId, KeyPage, Page, PageQuery, Tenant,
-    TenantId, TenantPage, TenantSelf, TokenKind, UpdateTenant, limits,
+    CreateKey, CreateTenant, CreatedKey, CreatedTenant, Key, KeyId, KeyPage, PageQuery, Tenant, TenantId,
+    TenantPage, TenantSelf, TokenKind, UpdateTenant, limits,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -74,9 +74,7 @@ pub(crate) async fn tenants(
     let page = PageOf::<Uuid>::of(&query)?;
     let rows = app.db.rows(TENANTS, &[&None::<Uuid>, &page.cursor, &page.limit]).await?;
     let items = rows.iter().map(tenant).collect::<Result<Vec<_>, _>>()?;
-    let next_cursor =
-        items.last().filter(|_| items.len() as i64 == page.limit).map(|last| last.id.to_string());
-    Ok(Json(Page { items, next_cursor }))
+    Ok(Json(page.page(items, |last| last.id.to_string())))
 }
 
 /// One tenant.
@@ -164,9 +162,7 @@ pub(crate) async fn keys(
             expires_at: row.try_get("expires_at")?,
         })
     })?;
-    let next_cursor =
-        items.last().filter(|_| items.len() as i64 == page.limit).map(|last| last.id.to_string());
-    Ok(Json(Page { items, next_cursor }))
+    Ok(Json(page.page(items, |last| last.id.to_string())))
 }
 
 /// Revokes a key.

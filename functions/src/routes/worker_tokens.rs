@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jobplane_protocol::{
-    CreateWorkerToken, CreatedWorkerToken, Page, PageQuery, TenantId, TokenId, TokenKind, WorkerToken,
+    CreateWorkerToken, CreatedWorkerToken, PageQuery, TenantId, TokenId, TokenKind, WorkerToken,
     WorkerTokenPage,
 };
 use tokio_postgres::Row;
@@ -46,9 +46,7 @@ pub(crate) async fn worker_tokens(
     let page = PageOf::<Uuid>::of(&query)?;
     let rows = app.db.rows(TOKENS, &[&page.cursor, &page.limit]).await?;
     let items = rows.iter().map(worker_token).collect::<Result<Vec<_>, _>>()?;
-    let next_cursor =
-        items.last().filter(|_| items.len() as i64 == page.limit).map(|last| last.id.to_string());
-    Ok(Json(Page { items, next_cursor }))
+    Ok(Json(page.page(items, |last| last.id.to_string())))
 }
 
 fn worker_token(row: &Row) -> Result<WorkerToken, Error> {

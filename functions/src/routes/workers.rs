@@ -5,7 +5,7 @@ use crate::{App, Error};
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
-use jobplane_protocol::{ExecutionId, Page, PageQuery, TokenId, Worker, WorkerPage};
+use jobplane_protocol::{ExecutionId, PageQuery, TokenId, Worker, WorkerPage};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -46,11 +46,7 @@ pub(crate) async fn workers(
     ];
     let rows = app.db.rows(WORKERS, &binds).await?;
     let items = rows.iter().map(worker).collect::<Result<Vec<_>, _>>()?;
-    let next_cursor = items
-        .last()
-        .filter(|_| items.len() as i64 == page.limit)
-        .map(|last| format!("{}_{}_{}", last.last_seen_at, last.token_id, last.worker_id));
-    Ok(Json(Page { items, next_cursor }))
+    Ok(Json(page.page(items, |last| format!("{}_{}_{}", last.last_seen_at, last.token_id, last.worker_id))))
 }
 
 fn worker(row: &Row) -> Result<Worker, Error> {

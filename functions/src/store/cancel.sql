@@ -2,8 +2,8 @@
 -- this statement waited for it is in neither place: the caller looks again.
 -- $1 token hash, $2 execution id
 with caller as materialized (
-  select k.tenant_id from tenant_keys k
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select k.tenant_id from good_keys k
+  where k.token_hash = $1
 ),
 found as materialized (
   select e.id from executions e join caller c on c.tenant_id = e.tenant_id where e.id = $2

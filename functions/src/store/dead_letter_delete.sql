@@ -1,8 +1,8 @@
 -- Takes one dead letter off the list; the execution's history stays.
 -- $1 token hash, $2 execution id
 with caller as materialized (
-  select k.tenant_id from tenant_keys k
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select k.tenant_id from good_keys k
+  where k.token_hash = $1
 ),
 gone as (
   delete from dead_letters d using caller c

@@ -2,8 +2,8 @@
 -- $1 token hash, $2 failed at and $3 id to begin before, $4 limit
 select d.*
 from (
-  select k.tenant_id from tenant_keys k
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select k.tenant_id from good_keys k
+  where k.token_hash = $1
 ) caller
   left join lateral (
     select d.execution_id, d.job_id, j.name as job_name, d.attempts, d.reason, d.failed_at

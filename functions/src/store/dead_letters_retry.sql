@@ -2,8 +2,8 @@
 -- it is ranked among its tenant's retries.
 -- $1 token hash, $2 execution id or null, $3 job or null, $4 failed before or null, $5 limit
 with caller as materialized (
-  select k.tenant_id from tenant_keys k
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select k.tenant_id from good_keys k
+  where k.token_hash = $1
 ),
 chosen as materialized (
   select d.execution_id, uuid7(now() + row_number() over () * interval '1 microsecond') as id

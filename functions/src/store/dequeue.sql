@@ -5,8 +5,8 @@
 with caller as materialized (
   -- Two calls with one lease_id meet here: the second goes on when the first has ended.
   select t.id, t.queues, t.tenant_ids, pg_advisory_xact_lock(hashtextextended($2::uuid::text, 0))
-  from worker_tokens t
-  where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+  from good_worker_tokens t
+  where t.token_hash = $1
 ),
 asked as materialized (
   select c.id as token_id,
@@ -25,16 +25,6 @@ lines as (
   where a.in_scope and not q.paused
   order by named.place
   offset 0
-),
-full_tenants as (
-  select t.id from tenants t
-  where t.max_running is not null
-    and t.max_running <= (select count(*) from leases l where l.tenant_id = t.id)
-),
-full_jobs as (
-  select j.id from jobs j
-  where j.max_running is not null
-    and j.max_running <= (select count(*) from leases l where l.tenant_id = j.tenant_id and l.job_id = j.id)
 ),
 picked as materialized (
   select x.*, row_number() over () as place

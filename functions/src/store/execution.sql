@@ -9,8 +9,8 @@ select e.id, e.tenant_id, e.job_id, j.name as job_name, q.name as queue, e.prior
   coalesce(l.started_at, last.started_at) as started_at, last.finished_at, last.exit_code, last.error, last.result,
   coalesce(l.cancel_requested, false) as cancel_requested, l.worker_id, history.attempts
 from (
-  select k.tenant_id from tenant_keys k
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select k.tenant_id from good_keys k
+  where k.token_hash = $1
 ) caller
   left join executions e on e.tenant_id = caller.tenant_id and e.id = $2
   left join jobs j on j.id = e.job_id

@@ -4,8 +4,8 @@
 -- $7 cursor (an id) or null, $8 limit, $9 examined at most
 select x.*
 from (
-  select k.tenant_id from tenant_keys k
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select k.tenant_id from good_keys k
+  where k.token_hash = $1
 ) caller
   left join lateral (
     select e.id, e.job_id, j.name as job_name, q.name as queue, e.priority, at.status, at.attempt,

@@ -1,8 +1,8 @@
 -- Renews the leases that are still held under the named lease ids, never past their deadline.
 -- $1 token hash, $2 execution ids, $3 lease ids, $4 progresses or null, $5 lease seconds
 with caller as materialized (
-  select t.id, t.queues, t.tenant_ids from worker_tokens t
-  where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+  select t.id, t.queues, t.tenant_ids from good_worker_tokens t
+  where t.token_hash = $1
 ),
 held as materialized (
   select l.execution_id, l.lease_id

@@ -2,8 +2,8 @@
 -- $1 token hash, $2 name, $3 command, $4 image, $5 env, $6 queue, $7 priority, $8 timeout, $9 max running,
 -- $10 max attempts, $11 backoff, $12 factor, $13 cap
 with caller as materialized (
-  select t.id, t.max_priority from tenant_keys k join tenants t on t.id = k.tenant_id
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select t.id, t.max_priority from good_keys k join tenants t on t.id = k.tenant_id
+  where k.token_hash = $1
 ),
 acceptable as (
   select id from caller where max_priority >= $7

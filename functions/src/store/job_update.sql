@@ -2,8 +2,8 @@
 -- $1 token hash, $2 job id, $3 name, $4 command given, $5 command, $6 image given, $7 image, $8 env, $9 queue,
 -- $10 priority, $11 timeout, $12 max running given, $13 max running, $14 max attempts, $15 backoff, $16 factor, $17 cap
 with caller as materialized (
-  select t.id, t.max_priority from tenant_keys k join tenants t on t.id = k.tenant_id
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select t.id, t.max_priority from good_keys k join tenants t on t.id = k.tenant_id
+  where k.token_hash = $1
 ),
 found as materialized (
   select j.id from jobs j join caller c on c.id = j.tenant_id

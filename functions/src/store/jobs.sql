@@ -2,8 +2,8 @@
 -- $1 token hash, $2 job id or null, $3 cursor (an id) or null, $4 limit
 select m.*
 from (
-  select k.tenant_id from tenant_keys k
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select k.tenant_id from good_keys k
+  where k.token_hash = $1
 ) caller
   left join lateral (
     select j.id, j.name, j.command, j.image, j.env::text as env, q.name as queue, j.priority,

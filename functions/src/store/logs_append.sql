@@ -3,8 +3,8 @@
 -- $1 token hash, $2 execution id, $3 lease id, $4 first seq, $5 line count, $6 bytes, $7 lines,
 -- $8 limit in bytes, $9 truncation lines, $10 grace seconds
 with caller as materialized (
-  select t.id, t.queues, t.tenant_ids from worker_tokens t
-  where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+  select t.id, t.queues, t.tenant_ids from good_worker_tokens t
+  where t.token_hash = $1
 ),
 held as materialized (
   select l.attempt, l.queue_id, l.tenant_id from leases l where l.execution_id = $2 and l.lease_id = $3

@@ -1,8 +1,8 @@
 -- Chunks of an execution's log lines from a place on, and whether the execution has ended.
 -- $1 token hash, $2 execution id, $3 attempt and $4 seq to begin at, $5 chunks at most, $6 bytes at most (and a chunk)
 with caller as materialized (
-  select k.tenant_id from tenant_keys k
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select k.tenant_id from good_keys k
+  where k.token_hash = $1
 ),
 found as materialized (
   select e.id from executions e join caller c on c.tenant_id = e.tenant_id where e.id = $2

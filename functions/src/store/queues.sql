@@ -4,18 +4,8 @@
 with caller as materialized (
   select 1 where $1::bytea is null
   union all
-  select 1 from worker_tokens t
-  where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
-),
-full_tenants as (
-  select t.id from tenants t
-  where t.max_running is not null
-    and t.max_running <= (select count(*) from leases l where l.tenant_id = t.id)
-),
-full_jobs as (
-  select j.id from jobs j
-  where j.max_running is not null
-    and j.max_running <= (select count(*) from leases l where l.tenant_id = j.tenant_id and l.job_id = j.id)
+  select 1 from good_worker_tokens t
+  where t.token_hash = $1
 )
 select q.*, now() as as_of
 from caller left join lateral (

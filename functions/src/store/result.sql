@@ -3,8 +3,8 @@
 -- $1 token hash, or null for the controller itself; parallel arrays: $2 execution ids, $3 lease ids, $4 outcomes,
 -- $5 exit codes, $6 errors, $7 results, $8 retryable, $9 retry after seconds
 with caller as materialized (
-  select t.id, t.queues, t.tenant_ids from worker_tokens t
-  where t.token_hash = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+  select t.id, t.queues, t.tenant_ids from good_worker_tokens t
+  where t.token_hash = $1
   union all
   select null, null, null where $1 is null
 ),

@@ -3,8 +3,8 @@
 -- $7 traceparent, $8 idempotency key or null, $9 fingerprint, $10 status to remember, $11 hours remembered,
 -- $12 rank unit, $13 days ahead at most
 with caller as materialized (
-  select t.* from tenant_keys k join tenants t on t.id = k.tenant_id
-  where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+  select t.* from good_keys k join tenants t on t.id = k.tenant_id
+  where k.token_hash = $1
 ),
 job as materialized (
   select j.*, octet_length(j.env::text) + coalesce(octet_length(array_to_string(j.command, '')), 0) as bytes

@@ -6,5 +6,5 @@ select t.id, t.name, t.weight, t.max_priority, t.max_running, t.rate_limit_per_s
     select from queues q cross join lateral (
       select from ready r where r.queue_id = q.id and r.tenant_id = t.id limit $2 + 1) y limit $2 + 1) x) as waiting,
   (select count(*) from (select from delayed d where d.tenant_id = t.id limit $2 + 1) x) as delayed
-from tenant_keys k join tenants t on t.id = k.tenant_id
-where k.token_hash = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+from good_keys k join tenants t on t.id = k.tenant_id
+where k.token_hash = $1
