@@ -38,11 +38,11 @@ pub(crate) struct Ticked {
 
 /// Does the once-a-second work if it is due and nobody else is at it. A transaction of its own: several
 /// statements, because each must see what the one before did, and all of them happen under the tick's lock.
-pub(crate) async fn tick(db: &Db) -> Result<Option<Ticked>, Error> {
-    let mut connection = db.connection().await?;
+pub(crate) async fn tick(app: &App) -> Result<Option<Ticked>, Error> {
+    let mut connection = app.db.connection().await?;
     let transaction = connection.transaction().await?;
     let client = transaction.client();
-    let won = store::rows(client, TICK, &[&f64::from(limits::LEASE_SECONDS)]).await?;
+    let won = store::rows(client, TICK, &[&f64::from(app.lease_seconds)]).await?;
     let Some(won) = won.first() else { return Ok(None) };
     let expired = if won.try_get("may_expire")? { expire(client).await? } else { 0 };
     let due = count(&store::rows(client, DUE, &[&BATCH, &RANK_UNIT]).await?)?;
@@ -98,7 +98,7 @@ pub struct Swept {
 pub async fn sweep(app: &App) -> Result<Swept, Error> {
     let db = &app.db;
     let mut swept = Swept::default();
-    if let Some(ticked) = tick(db).await? {
+    if let Some(ticked) = tick(app).await? {
         (swept.expired, swept.due, swept.stragglers) = (ticked.expired, ticked.due, ticked.stragglers);
     }
     if let Some(row) = db.row(PARTITIONS, &[&PARTITION_DAYS_AHEAD]).await? {

@@ -26,6 +26,7 @@ pub struct App {
     db: Db,
     admin: Option<TokenHash>,
     cell: std::sync::Arc<str>,
+    lease_seconds: i32,
 }
 
 impl App {
@@ -40,7 +41,12 @@ impl App {
                 Some(TokenHash::of(&token))
             }
         };
-        Ok(Self { db: Db::new(config)?, admin, cell: config.cell.as_str().into() })
+        Ok(Self {
+            db: Db::new(config)?,
+            admin,
+            cell: config.cell.as_str().into(),
+            lease_seconds: config.lease_seconds,
+        })
     }
 
     /// Whether this is the operator's token. Hashes are compared, so the time it takes tells nothing.

@@ -67,10 +67,14 @@ pub const MAX_RUNNING_LIMIT: i32 = 10_000;
 /// A tenant's limit on executions asked for per second.
 pub const MAX_RATE_PER_SECOND: i32 = 1_000_000;
 
-/// How long a lease lasts without a heartbeat, in seconds.
+/// How long a lease lasts without a heartbeat, in seconds, unless the control plane is told otherwise.
 pub const LEASE_SECONDS: i32 = 60;
-/// How often a worker sends its heartbeats, in milliseconds.
-pub const HEARTBEAT_INTERVAL_MS: u32 = 20_000;
+/// The shortest lease that the control plane may be told to give, in seconds.
+pub const MIN_LEASE_SECONDS: i32 = 5;
+/// The longest lease that the control plane may be told to give, in seconds.
+pub const MAX_LEASE_SECONDS: i32 = 3600;
+/// Heartbeats of a worker in the time of one lease.
+pub const HEARTBEATS_PER_LEASE: i32 = 3;
 /// What an attempt gets on top of its timeout before the controller ends it, in seconds.
 pub const DEADLINE_GRACE_SECONDS: i32 = 60;
 /// How long after a lease's own result its log chunks are still taken, in seconds.

@@ -1,7 +1,7 @@
 //! A cell: one database and one control plane over it, with a tenant and a worker token, served on loopback.
 
 use jobplane_functions::{App, Config, migrate, router};
-use jobplane_protocol::{Token, TokenKind};
+use jobplane_protocol::{Token, TokenKind, limits};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -61,6 +61,11 @@ impl Reply {
 impl Cell {
     /// A cell over a fresh database.
     pub async fn new() -> Self {
+        Self::with_leases_of(limits::LEASE_SECONDS).await
+    }
+
+    /// A cell over a fresh database, whose leases last so many seconds.
+    pub async fn with_leases_of(lease_seconds: i32) -> Self {
         let database_url = crate::database().await;
         migrate(&database_url).await.expect("the migrations apply");
         let functions_url = {
@@ -69,17 +74,18 @@ impl Cell {
                 .await
                 .expect("it does not panic")
         };
-        Self::over(database_url, &functions_url).await
+        Self::over(database_url, &functions_url, lease_seconds).await
     }
 
     /// A cell over a migrated database, which its functions reach by another URL, such as a pooler's.
-    pub async fn over(database_url: String, functions_url: &str) -> Self {
+    pub async fn over(database_url: String, functions_url: &str, lease_seconds: i32) -> Self {
         let admin = Token::mint(TokenKind::Admin, "test", rand::random()).reveal().to_owned();
         let config = Config {
             database_url: functions_url.to_owned(),
             admin_token: Some(admin.clone()),
             cell: "test".to_owned(),
             pool_size: 8,
+            lease_seconds,
         };
         let app = App::new(&config).expect("the configuration is good");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");

@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-/// How long a worker that has stopped everything still tries to deliver results: a lease, after
-/// which the controller has other ideas about them anyway.
-const LAST_DELIVERY: Duration = Duration::from_secs(limits::LEASE_SECONDS as u64);
+/// A lease, until the controller says how long its own are. So long does a worker that has stopped everything still
+/// try to deliver results: after that the controller has other ideas about them anyway.
+const LEASE: Duration = Duration::from_secs(limits::LEASE_SECONDS as u64);
 
 /// What all parts of the agent share.
 struct Agent {
@@ -50,7 +50,7 @@ pub(crate) async fn run(settings: &Settings, shutdown: watch::Receiver<Shutdown>
     tracing::info!(worker = agent.name, url = agent.client.base_url(), slots = agent.slot_count, "started");
     let polled = poll::poll(&agent, results, phase.clone()).await;
     agent.drain(phase).await;
-    if tokio::time::timeout(LAST_DELIVERY, delivery).await.is_err() {
+    if tokio::time::timeout(LEASE, delivery).await.is_err() {
         tracing::error!("not every result could be delivered; their leases will expire");
     }
     heartbeats.abort();
@@ -69,9 +69,7 @@ impl Agent {
             queues: settings.queues(),
             slots: Arc::new(Semaphore::new(slots)),
             slot_count: u32::try_from(slots).unwrap_or(limits::MAX_DEQUEUE),
-            heartbeat_interval: watch::Sender::new(Duration::from_millis(
-                limits::HEARTBEAT_INTERVAL_MS.into(),
-            )),
+            heartbeat_interval: watch::Sender::new(LEASE / limits::HEARTBEATS_PER_LEASE.unsigned_abs()),
         })
     }
 

@@ -29,6 +29,9 @@ use victim::Killed;
 /// The exit code after an interrupt.
 const INTERRUPTED: u8 = 130;
 
+/// How long leases last, in seconds: shorter than usual, because the killed worker's are waited for.
+const LEASE_SECONDS: i32 = 10;
+
 /// What `jobplane demo` can be told.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -94,6 +97,7 @@ fn options(args: &Args, place: &Path, screen: &Arc<Screen>) -> Options {
         port: 0,
         data_dir: place.join("platform"),
         database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
+        lease_seconds: LEASE_SECONDS,
         durability: Durability::Full,
         workers: WorkerOptions {
             count: args.workers.into(),

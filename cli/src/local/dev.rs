@@ -3,14 +3,19 @@
 use super::platform::{Access, Options, Platform, WorkerOptions};
 use super::postgres::Durability;
 use anyhow::Context;
+use jobplane_protocol::limits;
 use jobplane_worker::{LogFormat, Shutdown};
 use owo_colors::OwoColorize;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// What a lease may be, in seconds.
+const LEASES: RangeInclusive<i64> = limits::MIN_LEASE_SECONDS as i64..=limits::MAX_LEASE_SECONDS as i64;
 
 /// What `jobplane dev` can be told.
 #[derive(Debug, clap::Args)]
@@ -30,6 +35,11 @@ pub struct Args {
     /// Print one line of JSON when ready: url, database_url, admin_token, tenant_key, worker_token
     #[arg(long)]
     pub json: bool,
+
+    /// How long a lease lasts without a heartbeat, in seconds: how soon the work of a dead worker is run again
+    #[arg(long, env = "JOBPLANE_LEASE_SECONDS", default_value_t = limits::LEASE_SECONDS, value_name = "SECONDS",
+        value_parser = clap::value_parser!(i32).range(LEASES))]
+    pub lease_seconds: i32,
 
     /// Use this database instead of starting PostgreSQL
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -51,6 +61,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         port: args.port,
         data_dir: args.data_dir.clone(),
         database_url: args.database_url.filter(|url| !url.is_empty()),
+        lease_seconds: args.lease_seconds,
         durability: Durability::Full,
         workers: WorkerOptions {
             count: args.workers,

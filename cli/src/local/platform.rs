@@ -41,6 +41,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// A database to use instead of starting PostgreSQL.
     pub database_url: Option<String>,
+    /// How long a lease lasts without a heartbeat, in seconds.
+    pub lease_seconds: i32,
     /// How careful a PostgreSQL that is started here is.
     pub durability: Durability,
     /// How many workers, and how they run.
@@ -104,6 +106,7 @@ impl Platform {
             admin_token: Some(admin_token.clone()),
             cell: CELL.to_owned(),
             pool_size: POOL_SIZE,
+            lease_seconds: options.lease_seconds,
         })?;
         let sweeper = tokio::spawn(sweep_for_ever(app.clone(), options.say.clone()));
         let http = Http::serve(listener, jobplane_functions::router(app))?;

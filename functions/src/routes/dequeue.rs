@@ -29,7 +29,7 @@ pub(crate) async fn dequeue(
 ) -> Result<Json<DequeueResponse>, Error> {
     let mut claimed = claim(&app, &token, &request).await?;
     if claimed.tick_due {
-        match tick(&app.db).await {
+        match tick(&app).await {
             // What it moved into line may be for this caller.
             Ok(Some(_)) if claimed.ids.is_empty() => claimed = claim(&app, &token, &request).await?,
             Ok(_) => {}
@@ -43,7 +43,8 @@ pub(crate) async fn dequeue(
     Ok(Json(DequeueResponse {
         lease_id: request.lease_id,
         lease_expires_at: expires_at.unwrap_or(claimed.expires_at),
-        heartbeat_interval_ms: limits::HEARTBEAT_INTERVAL_MS,
+        heartbeat_interval_ms: app.lease_seconds.unsigned_abs() * 1_000
+            / limits::HEARTBEATS_PER_LEASE.unsigned_abs(),
         poll_after_ms: if executions.is_empty() { POLL_AFTER_EMPTY_MS } else { 0 },
         executions,
     }))
@@ -71,7 +72,7 @@ async fn claim(app: &App, token: &TokenHash, request: &DequeueRequest) -> Result
                 &request.queues,
                 &tenants,
                 &budget,
-                &limits::LEASE_SECONDS,
+                &app.lease_seconds,
                 &limits::DEADLINE_GRACE_SECONDS,
             ],
         )

@@ -2,7 +2,6 @@
 
 use crate::request::{Body, Checked, Id, TokenHash, WorkerToken, check, parse};
 use crate::routes::result::{batch_size, decided_before, refused, rejected};
-use crate::store::Db;
 use crate::{App, Error};
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +9,7 @@ use jiff::Timestamp;
 use jobplane_protocol as protocol;
 use protocol::{
     ErrorCode, ExecutionId, HeartbeatItem, HeartbeatRequest, HeartbeatResponse, HeartbeatResult,
-    HeartbeatsResponse, LeaseId, LeaseState, limits,
+    HeartbeatsResponse, LeaseId, LeaseState,
 };
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -25,7 +24,7 @@ pub(crate) async fn heartbeat(
     Checked { value: request, .. }: Checked<HeartbeatRequest>,
 ) -> Result<Json<HeartbeatResponse>, Error> {
     let progress = request.progress.as_ref().map(|json| json.get());
-    let renewed = renew(&app.db, &token, &[(id, request.lease_id, progress)]).await?;
+    let renewed = renew(&app, &token, &[(id, request.lease_id, progress)]).await?;
     match renewed.leases.get(&(id, request.lease_id)) {
         Some(lease) => Ok(Json(HeartbeatResponse {
             lease_expires_at: lease.expires_at,
@@ -55,7 +54,7 @@ pub(crate) async fn heartbeats(
     batch_size("leases", batch.leases.len())?;
     let items: Vec<_> = batch.leases.iter().map(read).collect();
     let beats: Vec<_> = items.iter().filter_map(|item| item.beat()).collect();
-    let renewed = renew(&app.db, &token, &beats).await?;
+    let renewed = renew(&app, &token, &beats).await?;
     let results = items.iter().map(|item| item.result(&renewed)).collect();
     Ok(Json(HeartbeatsResponse { lease_expires_at: renewed.expires_at, results }))
 }
@@ -112,15 +111,15 @@ struct Lease {
 }
 
 async fn renew(
-    db: &Db,
+    app: &App,
     token: &TokenHash,
     beats: &[(ExecutionId, LeaseId, Option<&str>)],
 ) -> Result<Renewed, Error> {
     let ids: Vec<_> = beats.iter().map(|(id, _, _)| id.0).collect();
     let leases: Vec<_> = beats.iter().map(|(_, lease, _)| lease.0).collect();
     let progresses: Vec<_> = beats.iter().map(|(_, _, progress)| *progress).collect();
-    let seconds = f64::from(limits::LEASE_SECONDS);
-    let rows = db.rows(HEARTBEAT, &[&token.bytes(), &ids, &leases, &progresses, &seconds]).await?;
+    let seconds = f64::from(app.lease_seconds);
+    let rows = app.db.rows(HEARTBEAT, &[&token.bytes(), &ids, &leases, &progresses, &seconds]).await?;
     let first = rows.first().ok_or_else(Error::unauthorized)?;
     let mut renewed = Renewed { expires_at: first.try_get("lease_expires_at")?, leases: HashMap::new() };
     for row in &rows {

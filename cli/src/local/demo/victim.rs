@@ -2,7 +2,7 @@
 
 use super::job::Asked;
 use crate::local::platform::Fleet;
-use jobplane_protocol::{ExecutionId, Worker, WorkerPage, limits};
+use jobplane_protocol::{ExecutionId, Worker, WorkerPage};
 use jobplane_worker::Client;
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
@@ -30,7 +30,7 @@ impl Killed {
     /// What is being waited for, if it held any of these.
     pub(super) fn note<'a>(&self, unfinished: impl Iterator<Item = &'a Asked>) -> Option<String> {
         let left = unfinished.filter(|asked| self.held.contains(&asked.execution)).count();
-        let lease = Duration::from_secs(limits::LEASE_SECONDS.unsigned_abs().into()) + TICK;
+        let lease = Duration::from_secs(super::LEASE_SECONDS.unsigned_abs().into()) + TICK;
         let (leases, they) = if left == 1 { ("lease", "it is") } else { ("leases", "they are") };
         match (left, lease.saturating_sub(self.at.elapsed()).as_secs()) {
             (0, _) => None,
