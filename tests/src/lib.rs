@@ -1,8 +1,13 @@
 //! What tests and benchmarks of the whole platform stand on: a real PostgreSQL, the real routes, real HTTP.
 
 mod cell;
+pub mod checker;
+mod fleet;
 pub mod pooler;
+mod proxy;
 mod server;
 
 pub use cell::{Cell, Reply, seconds, text};
+pub use fleet::{Worker, program};
+pub use proxy::{Faults, Proxy};
 pub use server::{database, server};

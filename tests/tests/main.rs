@@ -5,6 +5,7 @@
 mod bad_input;
 mod contract;
 mod executions;
+mod faults;
 mod history;
 mod lease;
 mod limits;
@@ -14,5 +15,6 @@ mod requests;
 mod shapes;
 mod statements;
 mod tenancy;
+mod volume;
 mod watch;
 mod worker;

@@ -1,0 +1,59 @@
+//! Workers as processes of their own, with what they log kept: started, killed and started again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+/// A worker that ends with the test.
+pub struct Worker {
+    process: Child,
+    command: Command,
+}
+
+impl Worker {
+    /// Starts a worker of four slots.
+    pub fn start(url: &str, token: &str, log: &Path) -> Self {
+        let mut command = Command::new(program("jobplane-worker"));
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("the log opens");
+        command
+            .env("JOBPLANE_URL", url)
+            .env("JOBPLANE_WORKER_TOKEN", token)
+            .env("JOBPLANE_CONCURRENCY", "4")
+            .env("JOBPLANE_DRAIN_SECONDS", "0")
+            .env("JOBPLANE_LOG_FORMAT", "pretty")
+            .stdin(Stdio::null())
+            .stderr(log);
+        let process = command.spawn().expect("the worker starts");
+        Self { process, command }
+    }
+
+    /// Kills it with SIGKILL and starts another in its place.
+    pub fn kill_and_restart(&mut self) {
+        self.end();
+        self.process = self.command.spawn().expect("the worker starts");
+    }
+
+    fn end(&mut self) {
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it is reaped");
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The path of one of the workspace's binaries, which is named as its package, built once.
+pub fn program(package: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+        let build = ["build", "--quiet", "--profile", profile, "-p", "jobplane-worker", "-p", "jobplane"];
+        let built = Command::new(env!("CARGO")).args(build).status();
+        assert!(built.is_ok_and(|status| status.success()), "the binaries build");
+    });
+    let tests = std::env::current_exe().expect("this program has a path");
+    tests.ancestors().nth(2).expect("it lies in deps, beside the binaries").join(package)
+}
