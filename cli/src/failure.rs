@@ -52,6 +52,9 @@ pub enum Refusal {
     /// What was named does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// A name that is wanted belongs to another.
+    #[error("{0}")]
+    Taken(String),
     /// There is no token that fits.
     #[error("{0}")]
     Token(String),
@@ -65,9 +68,22 @@ impl Refusal {
         match self {
             Self::Usage(_) => USAGE,
             Self::NotFound(_) => NOT_FOUND,
+            Self::Taken(_) => ERROR,
             Self::Token(_) => NOT_ALLOWED,
             Self::Unreachable(_) => UNAVAILABLE,
         }
+    }
+
+    /// Explains why nothing of this name could be created.
+    pub(crate) fn of_create(error: CallError, what: &str, name: &str) -> anyhow::Error {
+        if error.code() != Some(ErrorCode::NameTaken) {
+            return error.into();
+        }
+        let advice = format!(
+            "there is a {what} {name:?} already\n  `jobplane {what} show {name}` shows it, `jobplane {what} update \
+             {name}` changes it"
+        );
+        Self::Taken(advice).into()
     }
 
     /// Refuses a request that the controller would refuse, before anything is sent.
@@ -110,8 +126,12 @@ impl From<anyhow::Error> for Failure {
 impl Failure {
     /// Explains an error, with what the session knows about where URL and token came from.
     pub fn of(error: &anyhow::Error, session: Option<&Session>) -> Self {
-        let message = crate::output::printable(&format!("{error:#}"));
         let call = error.chain().find_map(|cause| cause.downcast_ref::<CallError>());
+        let message = match call.and_then(CallError::code) {
+            // The controller's own words are for whoever writes HTTP.
+            Some(ErrorCode::Unauthorized) => "the token is not accepted".to_owned(),
+            _ => crate::output::printable(&format!("{error:#}")),
+        };
         let hint = call.zip(session).and_then(|(call, session)| hint(call, session));
         Self { message, hint, code: code(error, call) }
     }
@@ -135,10 +155,14 @@ fn code(error: &anyhow::Error, call: Option<&CallError>) -> u8 {
     if let Some(refusal) = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()) {
         return refusal.code();
     }
-    match (call, call.and_then(CallError::status)) {
-        (_, Some(404)) => NOT_FOUND,
-        (_, Some(401 | 403)) => NOT_ALLOWED,
-        (Some(CallError::Unavailable { .. }), _) => UNAVAILABLE,
+    match call {
+        Some(CallError::Refused(problem)) => match problem.status {
+            404 => NOT_FOUND,
+            401 | 403 => NOT_ALLOWED,
+            _ => ERROR,
+        },
+        Some(CallError::Unavailable { .. }) => UNAVAILABLE,
+        Some(CallError::Configuration(_)) => USAGE,
         _ => ERROR,
     }
 }

@@ -145,6 +145,11 @@ pub(crate) fn error_text(message: &str, hint: Option<&str>) -> String {
     format!("{} {message}{hint}", "error:".red().bold())
 }
 
+/// So many of them, in the plural where it is not one.
+pub(crate) fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Tells the person something beside the output, on stderr.
 pub(crate) fn say(text: &str) {
     anstream::eprintln!("{text}");

@@ -1,6 +1,7 @@
 //! Lists that come in pages, and what is found in them by name.
 
 use crate::failure::Refusal;
+use crate::output::say;
 use jobplane_protocol::{Page, limits};
 use jobplane_worker::{Client, Error};
 use serde::de::DeserializeOwned;
@@ -53,15 +54,18 @@ impl<'a> Pages<'a> {
         Ok(Some(page.items))
     }
 
-    /// The first so many items.
+    /// The first so many items. Says so when they are not all.
     pub(crate) async fn first<T: DeserializeOwned>(mut self, limit: u32) -> Result<Vec<T>, Error> {
         let mut items = Vec::new();
         loop {
-            let missing = limit.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
-            if missing == 0 {
+            let found = u32::try_from(items.len()).unwrap_or(u32::MAX);
+            if found > limit {
+                items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+                say(&format!("There are more than the {limit} shown; see --limit."));
                 return Ok(items);
             }
-            match self.next(missing).await? {
+            // One more than is wanted tells whether there are more.
+            match self.next((limit - found).saturating_add(1)).await? {
                 Some(more) => items.extend(more),
                 None => return Ok(items),
             }

@@ -135,9 +135,13 @@ pub(crate) fn settle(sources: Vec<Source>, need: Need) -> anyhow::Result<Target>
             return Ok(Target { url, url_origin, token, token_origin: origin, need });
         }
     }
+    let profile = match &url_origin {
+        Origin::Profile(name) => name.clone(),
+        _ => format!("NAME --url {url}"),
+    };
     let advice = format!(
         "this command needs {}, and none is known for {url} (from {url_origin})\n  Give --token, set \
-         JOBPLANE_TOKEN, or keep one with `jobplane profile set NAME {} -`",
+         JOBPLANE_TOKEN, or keep one with `jobplane profile set {profile} {} -`",
         need.token(),
         if need == Need::Admin { "--admin-token" } else { "--token" },
     );

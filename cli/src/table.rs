@@ -39,6 +39,11 @@ impl Cell {
         text.map_or_else(|| Self::text("-").styled(Style::new().dimmed()), Self::text)
     }
 
+    /// A number that may be absent.
+    pub(crate) fn maybe_number(number: Option<impl Display>) -> Self {
+        Self { is_number: true, ..Self::maybe(number) }
+    }
+
     /// In this style.
     pub(crate) fn styled(self, style: Style) -> Self {
         Self { style, ..self }

@@ -64,8 +64,9 @@ impl Lines {
         };
         let mut text = String::new();
         if changed {
-            let heading = format!("--- attempt {} ---\n", line.attempt);
+            let heading = format!("--- attempt {} ---", line.attempt);
             text.push_str(&self.output.paint(&heading, Style::new().dimmed()));
+            text.push('\n');
         }
         if self.timestamps {
             let at = format!("{:.3} ", line.at);

@@ -1,11 +1,22 @@
 //! How values are written on the command line.
 
 use jobplane_protocol::{Priority, Status};
+use std::fmt;
 use std::str::FromStr;
+use uuid::Uuid;
 
 /// A limit, or `none` for no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) Option<i32>);
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(limit) => write!(f, "{limit}"),
+            None => f.write_str("none"),
+        }
+    }
+}
 
 impl FromStr for Limit {
     type Err = String;
@@ -19,6 +30,14 @@ impl FromStr for Limit {
                 .map_err(|_| format!("{text:?} is neither a number nor none")),
         }
     }
+}
+
+/// Reads an id.
+pub(crate) fn id<T: From<Uuid>>(text: &str) -> Result<T, String> {
+    let id: Uuid = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not an id such as 01a20c60-e778-7f28-9888-04efef158136"))?;
+    Ok(id.into())
 }
 
 /// Reads a priority.
@@ -46,6 +65,8 @@ mod tests {
 
     #[test]
     fn values_are_read_or_refused_with_what_is_accepted() {
+        assert_eq!(id::<Uuid>("00000000-0000-0000-0000-000000000000"), Ok(Uuid::nil()));
+        assert!(id::<Uuid>("resize").unwrap_err().contains("such as"));
         assert_eq!(variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
         assert!(variable("A").is_err());
         assert_eq!(status("failed"), Ok(Status::Failed));

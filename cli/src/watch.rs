@@ -77,9 +77,11 @@ pub(crate) async fn with_logs(session: &Session, id: ExecutionId) -> anyhow::Res
     let (mut pace, mut seen) = (Pace::fresh(), None);
     let execution = loop {
         let execution = look(session, id).await?;
-        if changed(&mut seen, &execution) {
+        let is_news = changed(&mut seen, &execution);
+        let is_running = execution.status == Status::Running;
+        // That an attempt runs is told before its lines, that it has ended after them.
+        if is_news && is_running {
             tell(&spinner, &execution);
-            pace = Pace::fresh();
         }
         while !output.is_json() {
             let news = tail.next().await?;
@@ -92,6 +94,12 @@ pub(crate) async fn with_logs(session: &Session, id: ExecutionId) -> anyhow::Res
         }
         if execution.status.is_final() {
             break execution;
+        }
+        if is_news {
+            pace = Pace::fresh();
+            if !is_running {
+                tell(&spinner, &execution);
+            }
         }
         pace.wait().await;
     };

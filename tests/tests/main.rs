@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod bad_input;
+mod cli;
 mod contract;
 mod executions;
 mod faults;

@@ -3,6 +3,7 @@
 use crate::failure;
 use crate::output::{error_text, printable, say};
 use crate::session::Session;
+use crate::values::id;
 use jobplane_protocol::{CancelResponse, ErrorCode, ExecutionId, Status};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The executions
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", value_parser = id::<ExecutionId>)]
     ids: Vec<ExecutionId>,
 }
 

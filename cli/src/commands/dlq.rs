@@ -4,11 +4,13 @@ mod purge;
 
 use super::job::find;
 use crate::failure::Refusal;
+use crate::output::counted;
 use crate::pages::{Limit, Pages};
 use crate::progress;
 use crate::session::Session;
 use crate::table::{Cell, Table};
 use crate::time::{parse_past, since};
+use crate::values::id;
 use anyhow::Context;
 use jiff::Timestamp;
 use jobplane_protocol::{
@@ -24,7 +26,7 @@ pub(super) enum Command {
     /// Run dead letters again, each as a new execution
     Retry {
         /// The executions that failed
-        #[arg(required = true, value_name = "ID")]
+        #[arg(required = true, value_name = "ID", value_parser = id::<ExecutionId>)]
         ids: Vec<ExecutionId>,
     },
     /// Run all dead letters again, the oldest first
@@ -111,7 +113,7 @@ async fn retry_all(args: &RetryAll, session: &Session) -> anyhow::Result<()> {
     if wanted == 0 {
         return Err(Refusal::Usage("--limit 0 retries nothing".to_owned()).into());
     }
-    let counter = progress::counter("dead letters run again");
+    let counter = progress::counter("dead letters retried");
     let mut total = RetriedResponse { retried: 0 };
     while total.retried < wanted {
         let limit = (wanted - total.retried).min(limits::MAX_PAGE);
@@ -121,7 +123,7 @@ async fn retry_all(args: &RetryAll, session: &Session) -> anyhow::Result<()> {
         let some: RetriedResponse = call
             .send()
             .await
-            .with_context(|| format!("{} run again; the same command goes on", total.retried))?;
+            .with_context(|| format!("{} retried; the same command goes on", total.retried))?;
         total.retried += some.retried;
         counter.inc(some.retried.into());
         if some.retried < limit {
@@ -129,5 +131,5 @@ async fn retry_all(args: &RetryAll, session: &Session) -> anyhow::Result<()> {
         }
     }
     counter.finish_and_clear();
-    session.output.show(&total, || format!("{} dead letters run again.", total.retried))
+    session.output.show(&total, || format!("{} retried.", counted(total.retried.into(), "dead letter")))
 }

@@ -8,6 +8,7 @@ use crate::pages::{Pages, named};
 use crate::session::Session;
 use crate::table::{Cell, Table};
 use crate::time::{short, since};
+use crate::values::Limit;
 use definition::{Definition, words};
 use jobplane_protocol::Job;
 use jobplane_worker::Client;
@@ -46,7 +47,8 @@ pub(super) async fn run(command: Command, session: &Session) -> anyhow::Result<E
         Command::Create { name, definition } => {
             let request = definition.create(name);
             Refusal::check(&request)?;
-            let job: Job = session.client.post("/jobs").json(&request).unrepeatable().send().await?;
+            let call = session.client.post("/jobs").json(&request).unrepeatable().send::<Job>();
+            let job = call.await.map_err(|error| Refusal::of_create(error, "job", &request.name))?;
             show(&job, session)?;
         }
         Command::List => list(session).await?,
@@ -107,7 +109,7 @@ fn show(job: &Job, session: &Session) -> anyhow::Result<()> {
         table.field("Queue", &job.queue);
         table.field("Priority", i16::from(job.priority));
         table.field("Time limit", seconds(job.timeout_seconds));
-        table.field_if("Max running", job.max_running);
+        table.field("Max running", Limit(job.max_running));
         let retry = &job.retry;
         table.field("Attempts", retry.max_attempts);
         table.field(

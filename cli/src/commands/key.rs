@@ -6,6 +6,7 @@ use crate::pages::Pages;
 use crate::session::Session;
 use crate::table::{Cell, Table};
 use crate::time::{parse_future, since};
+use crate::values::id;
 use jiff::Timestamp;
 use jobplane_protocol::{CreateKey, CreatedKey, Key, KeyId};
 use serde_json::json;
@@ -34,6 +35,7 @@ pub(super) enum Command {
         /// The tenant's name or id
         tenant: String,
         /// The key's id
+        #[arg(value_name = "ID", value_parser = id::<KeyId>)]
         key: KeyId,
     },
 }

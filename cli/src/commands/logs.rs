@@ -2,6 +2,7 @@
 
 use crate::session::Session;
 use crate::tail::{Lines, Tail};
+use crate::values::id;
 use crate::watch::{Pace, bounded};
 use jobplane_protocol::{ExecutionId, StoredLogLine};
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The execution
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = id::<ExecutionId>)]
     id: ExecutionId,
     /// Go on until the execution has ended
     #[arg(long, short)]

@@ -20,6 +20,11 @@ pub(super) enum Command {
     Set(Set),
     /// List all profiles, without their tokens
     List,
+    /// Delete a profile and the tokens in it
+    Delete {
+        /// The profile's name
+        name: String,
+    },
     /// Use a profile from now on
     Use {
         /// The profile's name
@@ -47,6 +52,7 @@ pub(super) fn run(command: Command, globals: &Globals, output: &Output) -> anyho
     match command {
         Command::Set(args) => set(&args, globals, output)?,
         Command::List => list(output)?,
+        Command::Delete { name } => delete(&name, output)?,
         Command::Use { name } => {
             let mut profiles = Profiles::load()?;
             profiles.chosen(Some(&name))?;
@@ -87,6 +93,16 @@ fn set(args: &Set, globals: &Globals, output: &Output) -> anyhow::Result<()> {
     output.show(&json!({ "name": args.name, "is_current": is_current }), || {
         format!("Profile {} is kept in {}.", args.name, path.display())
     })
+}
+
+fn delete(name: &str, output: &Output) -> anyhow::Result<()> {
+    let mut profiles = Profiles::load()?;
+    profiles.chosen(Some(name))?;
+    profiles.profiles.remove(name);
+    let was_current = profiles.current.take_if(|current| current == name).is_some();
+    profiles.save()?;
+    let none = if was_current { "; none is used from now on" } else { "" };
+    output.show(&json!({ "name": name, "deleted": true }), || format!("Profile {name} is deleted{none}."))
 }
 
 /// The token itself or, for `-`, the next line of stdin. It must be of the kind that goes there.

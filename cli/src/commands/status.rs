@@ -2,8 +2,10 @@
 
 mod show;
 
+use crate::failure::EXIT_CODES;
 use crate::session::Session;
 use crate::time::parse_duration;
+use crate::values::id;
 use crate::watch::{bounded, exit_code, now, states};
 use jobplane_protocol::{Execution, ExecutionId};
 use show::show;
@@ -12,9 +14,10 @@ use std::time::Duration;
 
 /// Which to show.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXIT_CODES)]
 pub(super) struct Args {
     /// The execution
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = id::<ExecutionId>)]
     id: ExecutionId,
     /// Go on until the execution has ended, and exit with its outcome
     #[arg(long, short)]

@@ -5,7 +5,7 @@ use crate::pages::{Pages, named};
 use crate::session::Session;
 use crate::table::{Cell, Table};
 use crate::time::since;
-use crate::values::{self, priority};
+use crate::values::{Limit, priority};
 use jobplane_protocol::{CreateTenant, CreatedTenant, Priority, Tenant, UpdateTenant};
 use jobplane_worker::Client;
 use std::process::ExitCode;
@@ -50,10 +50,10 @@ pub(super) struct Limits {
     max_priority: Option<Priority>,
     /// At most so many of its executions run at once, or `none`
     #[arg(long, value_name = "N")]
-    max_running: Option<values::Limit>,
+    max_running: Option<Limit>,
     /// Executions it may ask for per second, or `none`
     #[arg(long, value_name = "N")]
-    rate_limit: Option<values::Limit>,
+    rate_limit: Option<Limit>,
 }
 
 pub(super) async fn run(command: Command, session: &Session) -> anyhow::Result<ExitCode> {
@@ -91,7 +91,9 @@ async fn create(name: String, limits: &Limits, session: &Session) -> anyhow::Res
         rate_limit_per_second: limits.rate_limit.and_then(|limit| limit.0),
     };
     Refusal::check(&request)?;
-    let made: CreatedTenant = session.client.post("/tenants").json(&request).unrepeatable().send().await?;
+    let call = session.client.post("/tenants").json(&request).unrepeatable();
+    let made = call.send::<CreatedTenant>().await;
+    let made = made.map_err(|error| Refusal::of_create(error, "tenant", &request.name))?;
     session.output.show(&made, || {
         let mut table = Table::fields();
         table.field("Tenant", &made.name);
@@ -112,8 +114,8 @@ async fn list(session: &Session) -> anyhow::Result<()> {
                 Cell::text(tenant.id),
                 Cell::number(tenant.weight),
                 Cell::number(i16::from(tenant.max_priority)),
-                Cell::maybe(tenant.max_running),
-                Cell::maybe(tenant.rate_limit_per_second),
+                Cell::maybe_number(tenant.max_running),
+                Cell::maybe_number(tenant.rate_limit_per_second),
                 Cell::text(since(tenant.created_at)),
             ]);
         }
@@ -132,8 +134,8 @@ pub(super) fn fields(tenant: &Tenant) -> Table {
     table.field("Id", tenant.id);
     table.field("Weight", tenant.weight);
     table.field("Max priority", i16::from(tenant.max_priority));
-    table.field_if("Max running", tenant.max_running);
-    table.field_if("Rate per second", tenant.rate_limit_per_second);
+    table.field("Max running", Limit(tenant.max_running));
+    table.field("Rate per second", Limit(tenant.rate_limit_per_second));
     table.field("Created", since(tenant.created_at));
     table
 }

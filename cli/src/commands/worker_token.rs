@@ -6,6 +6,7 @@ use crate::pages::Pages;
 use crate::session::Session;
 use crate::table::{Cell, Table};
 use crate::time::{parse_future, since};
+use crate::values::id;
 use jiff::Timestamp;
 use jobplane_protocol::{CreateWorkerToken, CreatedWorkerToken, TokenId, WorkerToken};
 use serde_json::json;
@@ -21,6 +22,7 @@ pub(super) enum Command {
     /// Revoke a worker token: its workers get no more work
     Revoke {
         /// The token's id
+        #[arg(value_parser = id::<TokenId>)]
         id: TokenId,
     },
 }

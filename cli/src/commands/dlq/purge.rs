@@ -2,9 +2,11 @@
 
 use super::Which;
 use crate::failure::Refusal;
+use crate::output::counted;
 use crate::pages::Pages;
 use crate::progress;
 use crate::session::Session;
+use crate::values::id;
 use jobplane_protocol::{DeadLetter, ErrorCode, ExecutionId, limits};
 use serde_json::json;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -13,7 +15,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Args {
     /// Only these executions [default: all]
-    #[arg(value_name = "ID", conflicts_with_all = ["job", "before"])]
+    #[arg(value_name = "ID", value_parser = id::<ExecutionId>, conflicts_with_all = ["job", "before"])]
     ids: Vec<ExecutionId>,
     #[command(flatten)]
     which: Which,
@@ -33,7 +35,9 @@ pub(super) async fn run(args: &Args, session: &Session) -> anyhow::Result<()> {
         }
         purged
     };
-    session.output.show(&json!({ "purged": purged }), || format!("{purged} dead letters are off the list."))
+    session.output.show(&json!({ "purged": purged }), || {
+        format!("{} taken off the list.", counted(purged, "dead letter"))
+    })
 }
 
 /// Asks on the terminal; where there is none, nobody can agree.
@@ -58,7 +62,7 @@ fn confirm(args: &Args) -> anyhow::Result<()> {
 
 fn what(args: &Args) -> String {
     if !args.ids.is_empty() {
-        return format!("{} dead letters", args.ids.len());
+        return counted(args.ids.len() as u64, "dead letter");
     }
     let job = args.which.job.as_ref().map(|job| format!(" of job {job}")).unwrap_or_default();
     let before = args.which.before.map(|time| format!(" that failed before {time}")).unwrap_or_default();
@@ -72,7 +76,7 @@ async fn purge_list(which: &Which, session: &Session) -> anyhow::Result<u64> {
         job.is_none_or(|job| letter.job_id == job)
             && which.before.is_none_or(|before| letter.failed_at < before)
     };
-    let counter = progress::counter("dead letters off the list");
+    let counter = progress::counter("dead letters taken off the list");
     let mut purged = 0;
     let mut pages = Pages::of(&session.client, "/executions/dlq");
     while let Some(letters) = pages.next::<DeadLetter>(limits::MAX_PAGE).await? {

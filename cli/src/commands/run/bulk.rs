@@ -3,7 +3,7 @@
 use super::batches::Batches;
 use crate::commands::job::find;
 use crate::failure::Refusal;
-use crate::output::say;
+use crate::output::{counted, say};
 use crate::progress;
 use crate::session::Session;
 use crate::time::relative;
@@ -58,7 +58,9 @@ pub(super) async fn run(
              once more, give another --idempotency-key."
         ));
     }
-    session.output.show(&asked, || format!("Asked for {count} executions of job {}.", job.name))?;
+    session
+        .output
+        .show(&asked, || format!("Asked for {} of job {}.", counted(count as u64, "execution"), job.name))?;
     Ok(ExitCode::SUCCESS)
 }
 
