@@ -2,7 +2,7 @@
 
 use jobplane_tests::{Cell, text};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ impl Worker {
             .env("JOBPLANE_WORKER_TOKEN", &cell.worker)
             .env("JOBPLANE_CONCURRENCY", "4")
             .env("JOBPLANE_DRAIN_SECONDS", "0")
+            .env("JOBPLANE_KILL_GRACE_SECONDS", "1")
             .env("SECRET_OF_THE_WORKER", "hidden")
             .stdin(Stdio::null())
             .stderr(Stdio::null())
@@ -133,16 +134,99 @@ async fn a_worker_that_is_told_to_stop_gives_back_what_it_runs_unspent() {
     assert!(worker.0.wait().unwrap().success());
 }
 
+/// What a job holds for as long as any process of it lives, and the directory that it had.
+struct Trace(tempfile::TempDir);
+
+impl Trace {
+    /// The beginning of a script whose every process leaves this trace, the one that it leaves behind in a session
+    /// of its own too.
+    fn script(&self) -> String {
+        let path = self.0.path().display();
+        format!(
+            "exec 9> {path}/lock; flock 9; pwd > {path}/new; mv {path}/new {path}/pwd; setsid sleep 600 & "
+        )
+    }
+
+    /// Whether the job has begun.
+    fn has_begun(&self) -> bool {
+        self.0.path().join("pwd").exists()
+    }
+
+    /// Waits until no process of the job is left, nor its directory.
+    async fn is_gone(&self) {
+        let pwd = std::fs::read_to_string(self.0.path().join("pwd")).unwrap();
+        let lock = std::fs::File::open(self.0.path().join("lock")).unwrap();
+        eventually("a process of the job is left", || lock.try_lock().is_ok()).await;
+        let directory = Path::new(pwd.trim()).parent().unwrap();
+        eventually("the directory of the job is left", || !directory.exists()).await;
+    }
+}
+
+async fn eventually(otherwise: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < LIMIT, "{otherwise}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
-async fn a_worker_killed_with_sigkill_loses_nothing() {
+async fn a_worker_killed_with_sigkill_loses_nothing_and_leaves_nothing() {
     let cell = Cell::new().await;
-    let id = shell(&cell, r#"test "$JOBPLANE_ATTEMPT" = 2 || sleep 600"#, json!({})).await;
+    let trace = Trace(tempfile::tempdir().unwrap());
+    let script = format!(r#"test "$JOBPLANE_ATTEMPT" = 2 && exit; {} sleep 600"#, trace.script());
+    let id = shell(&cell, &script, json!({})).await;
     let worker = Worker::start(&cell);
-    until(&cell, &id, "RUNNING").await;
+    eventually("the job has not begun", || trace.has_begun()).await;
     drop(worker);
+    trace.is_gone().await;
     cell.expire_leases().await;
     cell.fall_due().await;
     let _next = Worker::start(&cell);
     let seen = until(&cell, &id, "SUCCEEDED").await;
     assert_eq!((&seen["tries"], &seen["attempts"][0]["outcome"]), (&json!(2), &json!("expired")));
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_warden_fails_and_leaves_nothing() {
+    let cell = Cell::new().await;
+    let trace = Trace(tempfile::tempdir().unwrap());
+    let script = format!("{} kill -9 $PPID; sleep 600", trace.script());
+    let id = shell(&cell, &script, json!({"retry": {"max_attempts": 1}})).await;
+    let other = shell(&cell, "true", json!({})).await;
+    let _worker = Worker::start(&cell);
+    assert_eq!(until(&cell, &id, "FAILED").await["error"], "the job's warden was killed");
+    trace.is_gone().await;
+    until(&cell, &other, "SUCCEEDED").await;
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_worker_is_a_dead_letter_when_its_tries_are_spent_and_harms_no_other() {
+    let cell = Cell::new().await;
+    let trace = Trace(tempfile::tempdir().unwrap());
+    // Its parent is the warden, and the warden's the worker.
+    let script = format!(r#"{} kill -9 "$(cut -d' ' -f4 /proc/$PPID/stat)"; sleep 600"#, trace.script());
+    let id = shell(&cell, &script, json!({"retry": {"max_attempts": 2}})).await;
+    let others = cell.run_many(&cell.tenant, &cell.new_job(json!({})).await, 5).await;
+    for attempt in 1..=2 {
+        let mut worker = Worker::start(&cell);
+        eventually("the worker lives", || worker.0.try_wait().unwrap().is_some()).await;
+        trace.is_gone().await;
+        cell.expire_leases().await;
+        cell.fall_due().await;
+        assert_eq!(cell.execution(&id).await["tries"], attempt);
+    }
+    let _worker = Worker::start(&cell);
+    for other in others {
+        until(&cell, &other, "SUCCEEDED").await;
+    }
+    let seen = until(&cell, &id, "FAILED").await;
+    assert!(
+        seen["attempts"].as_array().unwrap().iter().all(|attempt| attempt["outcome"] == "expired"),
+        "{seen}"
+    );
+    let letters = cell.get("/executions/dlq", &cell.tenant).await.ok();
+    let letters = letters["items"].as_array().unwrap();
+    assert_eq!((letters.len(), text(&letters[0]["execution_id"])), (1, id));
+    assert!(text(&letters[0]["reason"]).starts_with("lease expired on attempt 2 of 2"), "{}", letters[0]);
 }

@@ -1,63 +1,63 @@
-//! The exec runtime: a job is a process beside the worker, with its own group, directory and environment.
+//! The exec runtime: a job is a process under a warden, with its own group, directory and environment.
 
+mod children;
 mod ending;
 mod environment;
 mod output;
 mod process;
 mod warden;
+mod wardens;
 mod workspace;
 
 pub(crate) use ending::Ending;
+pub use warden::warden;
 
 use crate::agent::StopReceiver;
 use crate::logs::LogWriter;
-use environment::Environment;
 use jobplane_protocol::LeasedExecution;
 use process::Process;
-use std::sync::Arc;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use warden::Warden;
-use workspace::Workspace;
+use warden::Order;
+use wardens::Wardens;
 
-/// Runs jobs as processes.
+/// Runs jobs as processes, each under a warden.
 pub(crate) struct Exec {
-    environment: Environment,
+    /// What every job inherits.
+    variables: Vec<(OsString, OsString)>,
     kill_grace: Duration,
-    warden: Arc<Warden>,
+    wardens: Wardens,
 }
 
 impl Exec {
     /// A runtime whose jobs see `env_allow` of the worker's variables beside the usual ones, and have
     /// `kill_grace` between SIGTERM and SIGKILL.
     pub(crate) fn new(env_allow: &[String], kill_grace: Duration) -> Self {
-        let environment = Environment::inherited(env_allow);
-        Self { environment, kill_grace, warden: Arc::new(Warden::start()) }
+        if let Err(error) = children::children() {
+            tracing::warn!(%error, "what leaves a job's process group may outlive it: the kernel does not list children");
+        }
+        Self { variables: environment::inherited(env_allow), kill_grace, wardens: Wardens::default() }
     }
 
     /// Runs one job to its end, whatever that is. Nothing of it is left afterwards: neither a process
-    /// of its group nor its directory.
+    /// nor its directory.
     pub(crate) async fn run(
         &self,
         leased: &LeasedExecution,
         log: &mut LogWriter,
         stop: StopReceiver,
     ) -> Ending {
-        let Some((program, arguments)) = leased.job.command.as_deref().and_then(<[_]>::split_first) else {
-            return Ending::impossible("the job has no command, and this worker runs nothing else");
+        // No attempt is ever numbered as another, so the name is free.
+        let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
+        let order = Order { directory: std::env::temp_dir().join(name), leased: leased.clone() };
+        let ending = match Process::start(&self.wardens, &self.variables, &order).await {
+            Ok(process) => self.supervise(process, leased, log, stop).await,
+            Err(error) => Ending::failed(format!("the worker could not start a warden: {error}")),
         };
-        let input = leased.input.as_ref().map_or("null", |input| input.get());
-        let workspace = match Workspace::create(input).await {
-            Ok(workspace) => workspace,
-            Err(error) => return Ending::failed(format!("the worker could not make a directory: {error}")),
-        };
-        let mut command = self.environment.command(program, leased, &workspace);
-        command.args(arguments);
-        let ending = match Process::spawn(command, self.warden.clone()) {
-            Ok(process) => self.supervise(process, leased, &workspace, log, stop).await,
-            Err(error) => Ending::not_started(program, &error),
-        };
-        workspace.remove().await;
+        remove(&order.directory).await;
         ending
     }
 
@@ -65,23 +65,29 @@ impl Exec {
         &self,
         mut process: Process,
         leased: &LeasedExecution,
-        workspace: &Workspace,
         log: &mut LogWriter,
         stop: StopReceiver,
     ) -> Ending {
         let limit = Duration::from_secs(leased.timeout_seconds.max(0).unsigned_abs().into());
         let pipes = process.take_pipes();
-        let (group_is_gone, gone) = oneshot::channel();
+        let (all_is_gone, gone) = oneshot::channel();
         let supervised = async {
-            let ended = process.wait(limit, self.kill_grace, stop).await;
-            drop(group_is_gone);
+            let ended = process.wait(&self.wardens, limit, self.kill_grace, stop).await;
+            drop(all_is_gone);
             ended
         };
         let (ended, last_errors) = tokio::join!(supervised, output::pump(pipes, gone, log));
-        match ended {
-            Ok(ended) => Ending::of(ended, limit, &last_errors, workspace).await,
-            Err(error) => Ending::failed(format!("the worker could not wait for the job: {error}")),
+        Ending::of(ended, limit, &last_errors)
+    }
+}
+
+/// Removes what a warden has left: nothing, unless it was killed or could not.
+async fn remove(directory: &Path) {
+    match tokio::fs::remove_dir_all(directory).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %directory.display(), "an attempt's directory could not be removed");
         }
+        _ => {}
     }
 }
 

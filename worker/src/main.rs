@@ -11,8 +11,13 @@ struct Arguments {
     settings: Settings,
 }
 
+fn main() -> anyhow::Result<()> {
+    jobplane_worker::warden();
+    work()
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn work() -> anyhow::Result<()> {
     let Arguments { settings } = Arguments::parse();
     jobplane_worker::start_logging(settings.log_format);
     Ok(jobplane_worker::run(settings).await?)

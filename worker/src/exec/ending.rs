@@ -1,17 +1,18 @@
 //! How an attempt ended, in the words of its result.
 
 use super::process::Ended;
-use super::workspace::Workspace;
+use super::warden::Report;
 use crate::agent::Stop;
 use jobplane_protocol::{Json, Outcome};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 /// What is reported of an attempt.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ending {
     pub(crate) outcome: Outcome,
     pub(crate) exit_code: Option<i32>,
@@ -55,9 +56,13 @@ impl Ending {
     }
 
     /// What the end of the process means.
-    pub(super) async fn of(ended: Ended, limit: Duration, last_errors: &str, workspace: &Workspace) -> Self {
+    pub(super) fn of(ended: Ended, limit: Duration, last_errors: &str) -> Self {
         match ended {
-            Ended::Exited(status) => Self::exited(status, last_errors, workspace).await,
+            Ended::Itself(Some(Report::NotStarted(ending))) => ending,
+            Ended::Itself(Some(Report::Ended { status, result })) => {
+                Self::exited(ExitStatus::from_raw(status), result, last_errors)
+            }
+            Ended::Itself(None) => Self::failed(with_last_errors("the job's warden was killed", last_errors)),
             Ended::TimedOut => Self {
                 error: Some(with_last_errors(&format!("timed out after {} s", limit.as_secs()), last_errors)),
                 ..Self::plain(Outcome::TimedOut)
@@ -68,18 +73,16 @@ impl Ending {
         }
     }
 
-    async fn exited(status: ExitStatus, last_errors: &str, workspace: &Workspace) -> Self {
+    fn exited(status: ExitStatus, result: Result<Option<Json>, String>, last_errors: &str) -> Self {
         let exit_code = status.code();
-        match exit_code {
-            Some(0) => match workspace.result().await {
-                Ok(result) => Self { exit_code, result, ..Self::plain(Outcome::Succeeded) },
-                Err(error) => Self { exit_code, ..Self::impossible(error) },
-            },
-            Some(code) => Self {
+        match (exit_code, result) {
+            (Some(0), Ok(result)) => Self { exit_code, result, ..Self::plain(Outcome::Succeeded) },
+            (Some(0), Err(error)) => Self { exit_code, ..Self::impossible(error) },
+            (Some(code), _) => Self {
                 exit_code,
                 ..Self::failed(with_last_errors(&format!("exit code {code}"), last_errors))
             },
-            None => {
+            (None, _) => {
                 Self::failed(with_last_errors(&format!("killed by {}", signal_name(status)), last_errors))
             }
         }

@@ -3,49 +3,39 @@
 use super::workspace::Workspace;
 use jobplane_protocol::LeasedExecution;
 use std::ffi::{OsStr, OsString};
-use std::process::Stdio;
-use tokio::process::Command;
+use std::process::{Command, Stdio};
 
 /// Variables of the worker that every job sees, beside `LC_*`.
 const ALLOWED: [&str; 3] = ["PATH", "LANG", "TZ"];
 /// What the names of the worker's own secrets begin with: allowed to no job, whatever the settings say.
 const SECRET_PREFIX: &str = "JOBPLANE_WORKER_TOKEN";
 
-/// The part of the worker's environment that jobs inherit.
-pub(super) struct Environment {
-    inherited: Vec<(OsString, OsString)>,
+/// Of the worker's variables, the usual ones and those named in `allow`: what a warden has, and with
+/// it every job.
+pub(super) fn inherited(allow: &[String]) -> Vec<(OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| is_allowed(name, allow)).collect()
 }
 
-impl Environment {
-    /// Of the worker's variables, the usual ones and those named in `allow`.
-    pub(super) fn inherited(allow: &[String]) -> Self {
-        let allowed = |(name, _): &(OsString, OsString)| is_allowed(name, allow);
-        Self { inherited: std::env::vars_os().filter(allowed).collect() }
+/// A command with the environment of this attempt: what the warden has, the directories, the job's own
+/// variables over both, and last, so that no job can claim to be another, what it is.
+pub(super) fn command(program: &str, leased: &LeasedExecution, workspace: &Workspace) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("HOME", workspace.work())
+        .env("TMPDIR", workspace.temporary())
+        .envs(&leased.job.env)
+        .env("JOBPLANE_EXECUTION_ID", leased.execution_id.to_string())
+        .env("JOBPLANE_ATTEMPT", leased.attempt.to_string())
+        .env("JOBPLANE_JOB_ID", leased.job.id.to_string())
+        .env("JOBPLANE_TENANT_ID", leased.tenant_id.to_string())
+        .env("JOBPLANE_INPUT", workspace.input())
+        .env("JOBPLANE_OUTPUT_DIR", workspace.output())
+        .current_dir(workspace.work())
+        .stdin(Stdio::null());
+    if let Some(traceparent) = &leased.traceparent {
+        command.env("TRACEPARENT", traceparent);
     }
-
-    /// A command with the environment of this attempt: the inherited variables, the directories, the
-    /// job's own variables over both, and last, so that no job can claim to be another, what it is.
-    pub(super) fn command(&self, program: &str, leased: &LeasedExecution, workspace: &Workspace) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env_clear()
-            .envs(self.inherited.iter().map(|(name, value)| (name, value)))
-            .env("HOME", workspace.work())
-            .env("TMPDIR", workspace.temporary())
-            .envs(&leased.job.env)
-            .env("JOBPLANE_EXECUTION_ID", leased.execution_id.to_string())
-            .env("JOBPLANE_ATTEMPT", leased.attempt.to_string())
-            .env("JOBPLANE_JOB_ID", leased.job.id.to_string())
-            .env("JOBPLANE_TENANT_ID", leased.tenant_id.to_string())
-            .env("JOBPLANE_INPUT", workspace.input())
-            .env("JOBPLANE_OUTPUT_DIR", workspace.output())
-            .current_dir(workspace.work())
-            .stdin(Stdio::null());
-        if let Some(traceparent) = &leased.traceparent {
-            command.env("TRACEPARENT", traceparent);
-        }
-        command
-    }
+    command
 }
 
 fn is_allowed(name: &OsStr, allow: &[String]) -> bool {

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 
 /// Bytes that are read from a stream at once: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
-/// How long a pipe that is still open may be silent once the job's group is gone. Its bytes are in
-/// the pipe by then; only a process that left the group can hold it open.
+/// How long a pipe that is still open may be silent once nothing of the job is left. Its bytes are in
+/// the pipe by then; only a process that the job handed it to, and never made, can hold it open.
 const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Bytes that are still read once the group is gone: the most that a pipe can be made to hold.
+/// Bytes that are still read once the job is gone: the most that a pipe can be made to hold.
 const MAX_LEFT_BYTES: usize = 1024 * 1024;
 /// Lines of standard error that go into the result of a failure.
 const LAST_ERRORS: usize = 5;
@@ -83,11 +83,11 @@ impl Sink<'_> {
     }
 }
 
-/// Logs both streams until they end, or until the group is gone and they fall silent. Gives back the
+/// Logs both streams until they end, or until the job is gone and they fall silent. Gives back the
 /// last lines of standard error.
 pub(super) async fn pump(
     (stdout, stderr): (Option<ChildStdout>, Option<ChildStderr>),
-    mut group_is_gone: oneshot::Receiver<()>,
+    mut all_is_gone: oneshot::Receiver<()>,
     log: &mut LogWriter,
 ) -> String {
     let mut out = Source::new(stdout, Stream::Stdout);
@@ -97,7 +97,7 @@ pub(super) async fn pump(
         tokio::select! {
             count = out.read() => out.take(count, &mut sink).await,
             count = err.read() => err.take(count, &mut sink).await,
-            _ = &mut group_is_gone => break,
+            _ = &mut all_is_gone => break,
         };
     }
     let mut left = 0;

@@ -46,6 +46,16 @@ struct Ran {
     lines: Vec<String>,
 }
 
+/// See `program` in `process.rs`.
+#[test]
+#[ignore = "the other tests start it"]
+fn this_is_the_warden_of_the_other_tests() {
+    let output = std::fs::File::options().write(true).open("/dev/fd/3").unwrap();
+    nix::unistd::dup2_stdout(output).unwrap();
+    nix::unistd::close(3).unwrap();
+    super::warden::guard().unwrap();
+}
+
 async fn run_execution(leased: LeasedExecution, grace: Duration, stop_at: Option<(&str, Stop)>) -> Ran {
     let stub = Stub::serve(takes_logs).await;
     let client = Client::new(&stub.url, Credential::None).unwrap();
@@ -160,14 +170,40 @@ async fn a_process_that_the_job_left_in_its_group_ends_with_it() {
 }
 
 #[tokio::test]
-async fn a_process_that_left_the_group_and_holds_the_pipes_hangs_nothing() {
-    let ran = sh("setsid sleep 1000 & echo $!; echo end").await;
-    assert_eq!(ran.ending.outcome, Outcome::Succeeded);
-    assert_eq!(ran.lines[1], "end");
-    if is_running(&ran.lines[0]) {
-        let pid = nix::unistd::Pid::from_raw(ran.lines[0].parse().unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+async fn a_process_that_left_its_group_session_and_parent_ends_with_the_job() {
+    let script =
+        "env -i setsid sh -c 'echo $$; sleep 1000 & echo $!; echo end; exec sleep 1000' | cat & wait";
+    let ran = run_execution(execution(&["sh", "-c", script]), LONG, Some(("end", Stop::Release))).await;
+    assert_eq!((ran.ending.outcome, ran.lines.len()), (Outcome::Released, 3));
+    assert!(!ran.lines.iter().any(|pid| is_running(pid)), "{:?}", ran.lines);
+}
+
+#[tokio::test]
+async fn however_an_attempt_is_ended_nothing_of_it_goes_on() {
+    let script = "setsid sleep 1000 & echo $!; echo ready; wait";
+    for why in [None, Some(Stop::Cancel), Some(Stop::Release), Some(Stop::Lost)] {
+        let mut leased = execution(&["sh", "-c", script]);
+        if why.is_none() {
+            leased.timeout_seconds = 2;
+        }
+        let ran = run_execution(leased, LONG, why.map(|why| ("ready", why))).await;
+        if why != Some(Stop::Lost) {
+            assert_eq!(ran.lines[1], "ready");
+        }
+        assert!(!is_running(&ran.lines[0]), "{why:?}");
     }
+}
+
+#[tokio::test]
+async fn a_process_that_forks_and_ends_all_the_time_does_not_outrun_its_end() {
+    let lock = tempfile::NamedTempFile::new().unwrap();
+    // Each hop is an orphan in a session of its own at once, and holds the lock.
+    let hop = r#"echo > on; setsid sh -c "$0" "$0" &"#;
+    let script = r#"exec 9< "$1" 2> /dev/null; flock 9; sh -c "$0" "$0"; until [ -e on ]; do :; done; rm on; until [ -e on ]; do :; done; exec 9<&-"#;
+    let path = lock.path().to_str().unwrap();
+    let ran = run_execution(execution(&["sh", "-c", script, hop, path]), LONG, None).await;
+    assert_eq!(ran.ending.outcome, Outcome::Succeeded, "{:?}", ran.lines);
+    lock.as_file().try_lock().unwrap();
 }
 
 #[tokio::test]

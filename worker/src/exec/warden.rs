@@ -1,112 +1,163 @@
-//! The warden: a small process that outlives the worker just long enough to end its jobs.
+//! The warden: the process between the worker and one job, which nothing of that job outlives.
 
-use nix::unistd::Pid;
-use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use super::Ending;
+use super::children::{children, kill_child, reap};
+use super::environment;
+use super::workspace::Workspace;
+use jobplane_protocol::{Json, LeasedExecution};
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdout};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, exit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
-/// Keeps the list of groups that it is told, and kills them when its input ends, which it does when
-/// the worker is gone, however it went.
-const SCRIPT: &str = r#"
-groups=' '
-while read -r change group; do
-  case $change in
-    +) groups="$groups$group " ;;
-    -) groups="${groups%% $group *} ${groups#* $group }" ;;
-  esac
-done
-for group in $groups; do kill -s KILL -- "-$group"; done
-"#;
+/// What a warden is called, and how it knows that it is one.
+pub(super) const NAME: &str = "jobplane-warden";
 
-/// A shell that holds a pipe from the worker. A worker that dies by SIGKILL can end nothing itself;
-/// a parent-death signal would reach the leader of a group only, depend on the thread that spawned
-/// it, and need unsafe code. Without `/bin/sh`, as in an image that holds little but the worker, the
-/// worker is the first process there, and the kernel ends the others with it.
-pub(super) struct Warden {
-    shell: Mutex<Option<(Child, ChildStdin)>>,
+/// What the worker tells the warden first, its length before it. Each byte that comes later asks for
+/// SIGTERM to the job; the end of the bytes, for the end of everything.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    /// Made, and removed, by the warden.
+    pub(super) directory: PathBuf,
+    pub(super) leased: LeasedExecution,
 }
 
-impl Warden {
-    /// Starts the shell; without one, jobs may outlive a worker that is killed, and the log says so.
-    pub(super) fn start() -> Self {
-        let shell = spawn().inspect_err(|error| {
-            tracing::warn!(%error, "no /bin/sh: jobs may go on if this worker is killed");
-        });
-        Self { shell: Mutex::new(shell.ok()) }
-    }
-
-    /// This group is to end with the worker.
-    pub(super) fn guard(&self, group: Pid) {
-        self.tell('+', group);
-    }
-
-    /// This group has ended.
-    pub(super) fn forget(&self, group: Pid) {
-        self.tell('-', group);
-    }
-
-    fn tell(&self, change: char, group: Pid) {
-        let mut shell = self.shell.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((_, input)) = shell.as_mut() else { return };
-        // One write, so that a worker killed in the middle leaves no half of a line.
-        if let Err(error) = input.write_all(format!("{change} {group}\n").as_bytes()) {
-            tracing::warn!(%error, "the warden is gone: jobs may go on if this worker is killed");
-            *shell = None;
-        }
-    }
+/// What the warden says when nothing of the attempt is left.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// There never was a process.
+    NotStarted(Ending),
+    /// The process has ended with this wait status, and left this for its result.
+    Ended {
+        /// As wait(2) tells it.
+        status: i32,
+        /// Nothing if it did not exit with 0.
+        result: Result<Option<Json>, String>,
+    },
 }
 
-impl Drop for Warden {
-    fn drop(&mut self) {
-        let shell = self.shell.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some((mut child, input)) = shell.take() {
-            drop(input);
-            if let Err(error) = child.wait() {
-                tracing::debug!(%error, "the warden could not be waited for");
+/// The first thing that the `main` of a program with a worker in it calls. In a process that a worker
+/// has started as a warden, it is one and does not return.
+pub fn warden() {
+    if std::env::args_os().next().is_some_and(|name| name == NAME) {
+        exit(match guard() {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("{NAME}: {error}");
+                1
             }
-        }
+        });
     }
 }
 
-fn spawn() -> io::Result<(Child, ChildStdin)> {
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", SCRIPT, "jobplane-warden"])
-        .env_clear()
-        .current_dir("/")
-        // A group of its own: what stops the worker's group must not stop the warden first.
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    Ok((child, input))
+/// Runs one attempt. Every process that comes of it has this one as its nearest adopting ancestor, so
+/// that whoever leaves the job's group, session or parent becomes a child here. The worker's end is
+/// the end of the standard input, which no job holds.
+pub(super) fn guard() -> io::Result<()> {
+    prctl::set_name(c"jobplane-warden")?;
+    prctl::set_child_subreaper(true)?;
+    let worker = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    worker.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let (mut orders, mut reports) = UnixStream::from_std(worker)?.into_split();
+        // A signal to all processes of a service is the worker's to act on.
+        for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+            drop(signal(kind)?);
+        }
+        let mut order = vec![0; usize::try_from(orders.read_u32().await?).map_err(io::Error::other)?];
+        orders.read_exact(&mut order).await?;
+        let report = attempt(&serde_json::from_slice(&order)?, orders).await?;
+        reports.write_all(&serde_json::to_vec(&report)?).await
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use nix::sys::signal::{Signal, killpg};
-    use std::os::unix::process::ExitStatusExt;
-
-    #[test]
-    fn groups_end_with_the_worker_but_not_those_that_ended_before() {
-        let warden = Warden::start();
-        let mut groups = [0, 1, 2].map(|_| {
-            let sleeper = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
-            let group = Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
-            warden.guard(group);
-            (sleeper, group)
-        });
-        warden.forget(groups[1].1);
-        // All that the shell sees of a worker that is killed is the end of its input.
-        drop(warden);
-        for killed in [0, 2] {
-            assert_eq!(groups[killed].0.wait().unwrap().signal(), Some(9));
+async fn attempt(order: &Order, orders: OwnedReadHalf) -> io::Result<Report> {
+    let Order { directory, leased } = order;
+    let not_started = |ending| Ok(Report::NotStarted(ending));
+    let Some((program, arguments)) = leased.job.command.as_deref().and_then(<[_]>::split_first) else {
+        return not_started(Ending::impossible("the job has no command, and this worker runs nothing else"));
+    };
+    let input = leased.input.as_ref().map_or("null", |input| input.get());
+    let workspace = match Workspace::create(directory, input) {
+        Ok(workspace) => workspace,
+        Err(error) => {
+            return not_started(Ending::failed(format!("the worker could not make a directory: {error}")));
         }
-        assert_eq!(groups[1].0.try_wait().unwrap(), None);
-        killpg(groups[1].1, Signal::SIGKILL).unwrap();
-        groups[1].0.wait().unwrap();
+    };
+    let ended = signal(SignalKind::child())?;
+    let mut command = environment::command(program, leased, &workspace);
+    let job = match command.args(arguments).process_group(0).spawn() {
+        Ok(job) => job,
+        Err(error) => return not_started(Ending::not_started(program, &error)),
+    };
+    // The job alone holds its pipes, so that they end with it.
+    let null = File::options().write(true).open("/dev/null")?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    let status = job_end(job, ended, orders).await?;
+    let result = if status.success() { workspace.result() } else { Ok(None) };
+    Ok(Report::Ended { status: status.into_raw(), result })
+}
+
+/// Waits for the end of the job, or of the worker's patience with it, and sees to it that nothing is
+/// left of either.
+async fn job_end(job: Child, mut ended: Signals, mut orders: OwnedReadHalf) -> io::Result<ExitStatus> {
+    let leader = Pid::from_raw(i32::try_from(job.id()).map_err(io::Error::other)?);
+    let mut bytes = [0; 16];
+    while is_running(leader) {
+        // What the job leaves behind ends here, as it would with init.
+        let adopted = children().unwrap_or_default().into_iter().filter(|&child| child != leader);
+        adopted.for_each(|child| reap(child, WaitPidFlag::WNOHANG));
+        tokio::select! {
+            _ = ended.recv() => {}
+            count = orders.read(&mut bytes) => match count {
+                Ok(1..) => signal_group(leader, Signal::SIGTERM),
+                Ok(0) | Err(_) => break,
+            },
+        }
+    }
+    end_all(job, leader)
+}
+
+/// Whether the job's own process has not ended; it is not waited for, so that its number stays its own.
+fn is_running(leader: Pid) -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(leader), look) == Ok(WaitStatus::StillAlive)
+}
+
+/// Kills what is there until nothing is. The group goes in one stroke, so that it cannot outrun this by
+/// forking; of what has left it, each round kills the children, whose own children are the next round's.
+fn end_all(mut job: Child, leader: Pid) -> io::Result<ExitStatus> {
+    signal_group(leader, Signal::SIGKILL);
+    kill_child(leader);
+    let status = job.wait()?;
+    loop {
+        let left = children().unwrap_or_default();
+        if left.is_empty() {
+            return Ok(status);
+        }
+        left.iter().copied().for_each(kill_child);
+        left.into_iter().for_each(|child| reap(child, WaitPidFlag::empty()));
+    }
+}
+
+fn signal_group(leader: Pid, signal: Signal) {
+    match killpg(leader, signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => tracing::warn!(%error, %leader, %signal, "a job could not be signalled"),
     }
 }
