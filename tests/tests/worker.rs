@@ -1,8 +1,8 @@
 //! The worker as a process of its own against a real control plane: what it does when all is well, and when not.
 
-use jobplane_tests::{Cell, text};
+use jobplane_tests::{Cell, program, text};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,7 @@ struct Worker(Child);
 
 impl Worker {
     fn start(cell: &Cell) -> Self {
-        let build =
-            Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "jobplane-worker"]).status();
-        assert!(build.is_ok_and(|status| status.success()), "the worker builds");
-        let tests = std::env::current_exe().unwrap();
-        let program: PathBuf = tests.ancestors().nth(2).unwrap().join("jobplane-worker");
-        let child = Command::new(program)
+        let child = Command::new(program("jobplane-worker"))
             .env("JOBPLANE_URL", &cell.url)
             .env("JOBPLANE_WORKER_TOKEN", &cell.worker)
             .env("JOBPLANE_CONCURRENCY", "4")
