@@ -6,6 +6,7 @@ use super::results::Report;
 use super::{Agent, reached, report};
 use crate::{Backoff, Error, Shutdown};
 use jobplane_protocol::{DequeueRequest, DequeueResponse, ErrorCode, LeaseId, LeasedExecution, limits};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -22,9 +23,9 @@ const MAX_POLL_AFTER: Duration = Duration::from_secs(300);
 const FAILURE_BASE: Duration = Duration::from_millis(500);
 /// The longest pause after a dequeue that was not answered, `Retry-After` apart.
 const FAILURE_CAP: Duration = Duration::from_secs(10);
-/// How long a worker that stops still waits for the answer to a dequeue that may hold work, so that
-/// the work can be given back rather than expire.
-const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// How long a worker that drains still asks for the answer to a dequeue that may hold work, so that the
+/// work can be given back rather than expire, which would spend one of its tries.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
 /// The shortest heartbeat interval that a controller can ask for.
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -76,8 +77,8 @@ impl Agent {
     }
 
     /// One dequeue, repeated under the same lease until it is answered, so that a lost answer costs
-    /// nothing. `None` if a shutdown came first and nothing can have been handed out, or the answer
-    /// did not come in time.
+    /// nothing. `None` if a shutdown came first and nothing can have been handed out, or the controller
+    /// is not there to be asked for it, or the answer did not come in time.
     async fn dequeue(
         &self,
         limit: usize,
@@ -87,20 +88,22 @@ impl Agent {
         let mut request = self.dequeue_request(limit);
         let mut failures = Backoff::new(FAILURE_BASE, FAILURE_CAP);
         let mut may_have_arrived = false;
-        let mut stopping = phase.clone();
-        let out_of_time = async move {
-            reached(&mut stopping, Shutdown::Stopping).await;
+        let mut draining = phase.clone();
+        let mut out_of_time = pin!(async move {
+            reached(&mut draining, Shutdown::Draining).await;
             sleep(LAST_ANSWER).await;
-        };
-        tokio::pin!(out_of_time);
+        });
         loop {
-            let call = self.client.post("/internal/executions/dequeue").json(&request);
+            let call = self.client.post("/internal/executions/dequeue").json(&request).once();
             let error = tokio::select! {
                 answer = call.send() => match answer {
                     Ok(answer) => return Ok(Some(answer)),
                     Err(error) => error,
                 },
-                () = &mut out_of_time => return Ok(None),
+                () = &mut out_of_time => {
+                    may_have_arrived = true;
+                    break;
+                }
             };
             if error.code() == Some(ErrorCode::LeaseIdTaken) {
                 request.lease_id = LeaseId::random();
@@ -110,12 +113,25 @@ impl Agent {
             may_have_arrived |= error.may_have_arrived();
             let wait = failures.next_wait().max(error.retry_after());
             tracing::warn!(%error, ?wait, "no work could be asked for");
+            let draining = *phase.borrow() >= Shutdown::Draining;
+            if draining && !error.may_have_arrived() {
+                break;
+            }
             tokio::select! {
                 () = sleep(wait) => {}
-                () = reached(phase, Shutdown::Draining), if !may_have_arrived => return Ok(None),
-                () = &mut out_of_time => return Ok(None),
+                () = reached(phase, Shutdown::Draining), if !draining => {
+                    if !may_have_arrived {
+                        break;
+                    }
+                    failures.reset();
+                }
+                () = &mut out_of_time => break,
             }
         }
+        if may_have_arrived {
+            tracing::warn!("a dequeue was not answered: what it may have brought expires with its lease");
+        }
+        Ok(None)
     }
 
     fn dequeue_request(&self, limit: usize) -> DequeueRequest {

@@ -2,12 +2,13 @@
 
 use super::run;
 use crate::exec::tests::{execution, lines, takes_logs};
-use crate::stub::{Asked, Reply, Stub, eventually, is_running};
+use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
 use crate::{Credential, Error, LogFormat, Runtime, Settings, Shutdown};
 use jobplane_protocol::{ErrorCode, LeasedExecution, Problem};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -74,7 +75,11 @@ struct Running {
 
 impl Running {
     fn start(stub: &Stub, drain_seconds: u32) -> Self {
-        let settings = settings(stub, drain_seconds);
+        Self::start_at(&stub.url, drain_seconds)
+    }
+
+    fn start_at(url: &str, drain_seconds: u32) -> Self {
+        let settings = settings(url, drain_seconds);
         let (shutdown, receiver) = watch::channel(Shutdown::Running);
         Self { shutdown, worker: tokio::spawn(async move { run(&settings, receiver).await }) }
     }
@@ -85,9 +90,9 @@ impl Running {
     }
 }
 
-fn settings(stub: &Stub, drain_seconds: u32) -> Settings {
+fn settings(url: &str, drain_seconds: u32) -> Settings {
     Settings {
-        url: stub.url.clone(),
+        url: url.to_owned(),
         worker_token: Some(Credential::Value("jp_worker_secret".to_owned())),
         worker_token_file: None,
         concurrency: Some(64),
@@ -181,6 +186,53 @@ async fn what_a_dequeue_in_flight_brings_to_a_stopping_worker_is_released() {
     assert_eq!(sent(&stub).len(), 1);
     assert_eq!(sent(&stub)[0]["outcome"], "released");
     assert!(lines(&stub).is_empty(), "it was never started");
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_asks_again_for_what_a_lost_answer_may_have_brought_and_releases_it() {
+    let answer_now = Arc::new(Notify::new());
+    let (held, asked_before, leased) = (answer_now.clone(), AtomicUsize::new(0), sleeper());
+    let lose_the_first = move |asked: &Asked| {
+        let dequeue = asked.path.ends_with("/dequeue");
+        dequeue.then(|| match asked_before.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::lost(),
+            _ => hands_out(asked, std::slice::from_ref(&leased)).held(held.clone()),
+        })
+    };
+    let stub = controller(Vec::new(), lose_the_first).await;
+    let running = Running::start(&stub, 600);
+    stub.until(|stub| !stub.asked("/dequeue").is_empty()).await;
+    running.shutdown.send_replace(Shutdown::Draining);
+    stub.until(|stub| stub.asked("/dequeue").len() == 2).await;
+    answer_now.notify_one();
+    running.stop().await;
+    let dequeues = stub.asked("/dequeue");
+    assert_eq!((dequeues.len(), &dequeues[0].body), (2, &dequeues[1].body));
+    assert_eq!(sent(&stub)[0]["outcome"], "released");
+    assert!(lines(&stub).is_empty(), "it was never started");
+}
+
+#[tokio::test]
+async fn a_drain_ends_although_a_dequeue_is_never_answered() {
+    let never = Arc::new(Notify::new());
+    let hold = move |asked: &Asked| Some(hands_out(asked, &[]).held(never.clone()));
+    let stub = controller(Vec::new(), hold).await;
+    let running = Running::start(&stub, 600);
+    stub.until(|stub| !stub.asked("/dequeue").is_empty()).await;
+    tokio::time::timeout(PATIENCE, running.stop()).await.unwrap();
+    assert_eq!(stub.asked("/dequeue").len(), 1);
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_controller_that_is_gone() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let running = Running::start_at(&url, 600);
+    let (mut connection, _) = listener.accept().await.unwrap();
+    assert_ne!(connection.read(&mut [0; 64]).await.unwrap(), 0);
+    // The dequeue has arrived; nobody will ever tell what it brought.
+    drop((connection, listener));
+    tokio::time::timeout(PATIENCE, running.stop()).await.unwrap();
 }
 
 #[tokio::test]
@@ -303,7 +355,7 @@ async fn a_worker_that_is_refused_at_its_start_says_so_and_ends() {
     let refuse = |_: &Asked| Some(Reply::json(401, &Problem::new(ErrorCode::Unauthorized, "who?")));
     let stub = controller(Vec::new(), refuse).await;
     let (_shutdown, receiver) = watch::channel(Shutdown::Running);
-    let error = run(&settings(&stub, 600), receiver).await.unwrap_err();
+    let error = run(&settings(&stub.url, 600), receiver).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::Unauthorized));
 }
 
@@ -311,7 +363,7 @@ async fn a_worker_that_is_refused_at_its_start_says_so_and_ends() {
 async fn a_runtime_that_is_not_in_this_build_is_refused() {
     let stub = controller(Vec::new(), |_| None).await;
     let (_shutdown, receiver) = watch::channel(Shutdown::Running);
-    let settings = Settings { runtime: Runtime::Container, ..settings(&stub, 0) };
+    let settings = Settings { runtime: Runtime::Container, ..settings(&stub.url, 0) };
     let error = run(&settings, receiver).await.unwrap_err();
     assert!(error.to_string().contains("not in this build"), "{error}");
 }

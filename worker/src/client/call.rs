@@ -11,6 +11,17 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// When a call that brought no answer is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// Whatever happened.
+    Always,
+    /// If it surely did not take place.
+    Unsent,
+    /// Never: its caller does that.
+    Never,
+}
+
 /// A call that is being built; [`Call::send`] makes it.
 #[must_use = "a call does nothing until it is sent"]
 pub struct Call {
@@ -21,14 +32,14 @@ pub struct Call {
     headers: Vec<(&'static str, String)>,
     body: Option<serde_json::Result<Vec<u8>>>,
     policy: RetryPolicy,
-    repeatable: bool,
+    again: Again,
 }
 
 impl Call {
     pub(super) fn new(client: Client, method: Method, path: String) -> Self {
         let policy = client.inner.policy;
         let (query, headers) = (Vec::new(), Vec::new());
-        Self { client, method, path, query, headers, body: None, policy, repeatable: true }
+        Self { client, method, path, query, headers, body: None, policy, again: Again::Always }
     }
 
     /// With this JSON body.
@@ -60,7 +71,13 @@ impl Call {
     /// `Idempotency-Key`: tried again only where it surely did not take place, that is if no
     /// connection was made or the answer was 429.
     pub fn unrepeatable(mut self) -> Self {
-        self.repeatable = false;
+        self.again = Again::Unsent;
+        self
+    }
+
+    /// Sent once, for a caller that looks at each failure before it repeats the call itself.
+    pub(crate) fn once(mut self) -> Self {
+        self.again = Again::Never;
         self
     }
 
@@ -121,7 +138,8 @@ impl Call {
                 Failure::Passing { cause, retry_after, arrived } => {
                     may_have_arrived |= arrived;
                     let wait = retry_after.unwrap_or_default() + backoff.next_wait();
-                    if (arrived && !self.repeatable)
+                    if self.again == Again::Never
+                        || (arrived && self.again == Again::Unsent)
                         || Instant::now() + wait >= end
                         || !self.client.inner.budget.withdraw()
                     {
