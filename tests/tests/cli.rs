@@ -9,6 +9,7 @@ mod looking;
 mod output;
 mod profiles;
 mod running;
+mod terminal;
 mod waiting;
 mod watching;
 

@@ -2,6 +2,7 @@
 
 use super::platform::{Access, Options, Platform, WorkerOptions};
 use super::postgres::Durability;
+use crate::sources::DEV_FILE;
 use anyhow::Context;
 use jobplane_protocol::limits;
 use jobplane_worker::{LogFormat, Shutdown};
@@ -109,14 +110,20 @@ fn announce(access: &Access, data_dir: &Path, json: bool) -> anyhow::Result<()> 
         return Ok(());
     }
     let mut out = anstream::stdout();
+    let tokens = data_dir.join("dev.json");
     writeln!(
         out,
         "\n{} is ready at {}\n\n  data    {}\n  tokens  {}\n\nTry, in another terminal here:\n",
         "jobplane".bold(),
         access.url.cyan(),
         data_dir.display(),
-        data_dir.join("dev.json").display(),
+        tokens.display(),
     )?;
+    if tokens != Path::new(DEV_FILE) {
+        // Commands look nowhere else by themselves.
+        let export = format!("export JOBPLANE_URL={} JOBPLANE_TOKEN={}", access.url, access.tenant_key);
+        writeln!(out, "  {}", export.green())?;
+    }
     for example in
         ["jobplane submit --wait -- echo hello", "jobplane list", "jobplane logs --follow EXECUTION"]
     {

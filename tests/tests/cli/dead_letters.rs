@@ -6,7 +6,7 @@ use serde_json::json;
 
 impl Shell {
     /// Makes a job of one try and lets this many executions of it fail: their ids.
-    async fn failed(&self, job: &str, count: usize) -> Vec<String> {
+    pub(super) async fn failed(&self, job: &str, count: usize) -> Vec<String> {
         let job = self.cell.new_job(json!({"name": job, "retry": {"max_attempts": 1}})).await;
         let ids = self.cell.run_many(&self.cell.tenant, &job, count).await;
         let (lease, taken) = self.cell.dequeue(1_000).await;
@@ -19,7 +19,7 @@ impl Shell {
     }
 
     /// The executions on the list, the one that failed last first.
-    async fn letters(&self) -> Vec<String> {
+    pub(super) async fn letters(&self) -> Vec<String> {
         let list = self.run("dlq list -o json").await.json();
         list.as_array().unwrap().iter().map(|letter| text(&letter["execution_id"])).collect()
     }

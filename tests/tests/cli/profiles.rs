@@ -1,6 +1,8 @@
 //! Where URL and token come from: flags, environment, profiles and `jobplane dev`, and who wins.
 
+use super::running::Running;
 use super::{Ran, Shell, fed, ran};
+use jobplane_tests::program;
 use serde_json::json;
 
 impl Shell {
@@ -105,6 +107,19 @@ async fn what_jobplane_dev_left_in_this_directory_is_used_last() {
     shell.kept("tenant list").await.ok();
     shell.keep("p", &shell.second().await).await;
     speaks_for(shell.kept("whoami -o json").await, "second");
+}
+
+#[tokio::test]
+async fn a_jobplane_dev_with_its_data_elsewhere_says_how_it_is_reached() {
+    let shell = Shell::new().await;
+    let database = [("DATABASE_URL", shell.cell.database_url.as_str())];
+    let mut dev = Running::start_with(&shell, "dev --port 0 --workers 0 --data-dir elsewhere", &database);
+    let export = dev.until("export JOBPLANE_URL=").await.to_owned();
+    let mut other = shell.program("sh");
+    other.args(["-c", &format!("{export}; exec \"$0\" whoami -o json")]).arg(program("jobplane"));
+    speaks_for(ran(other).await, "dev");
+    dev.interrupt();
+    assert_eq!(dev.end().await.0, Some(0));
 }
 
 #[tokio::test]

@@ -51,20 +51,27 @@ pub(super) struct Running {
 impl Running {
     /// Starts a command as the tenant.
     pub(super) fn start(shell: &Shell, line: &str) -> Self {
+        let (url, token) = (&shell.cell.url, &shell.cell.tenant);
+        Self::start_with(shell, line, &[("JOBPLANE_URL", url), ("JOBPLANE_TOKEN", token)])
+    }
+
+    /// Starts a command with these variables.
+    pub(super) fn start_with(shell: &Shell, line: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = shell.program("sh");
         command.args(["-c", r#"exec "$@" 2>&1"#, "sh"]).arg(program("jobplane")).args(line.split(' '));
-        command.env("JOBPLANE_URL", &shell.cell.url).env("JOBPLANE_TOKEN", &shell.cell.tenant);
+        command.envs(variables.iter().copied());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, output, shown: Vec::new() }
     }
 
-    /// Reads on until a line has this text.
-    pub(super) async fn until(&mut self, text: &str) {
+    /// Reads on until a line has this text: that line.
+    pub(super) async fn until(&mut self, text: &str) -> &str {
         while self.shown.last().is_none_or(|line| !line.contains(text)) {
             let line = self.output.next_line().await.unwrap();
             self.shown.push(line.unwrap_or_else(|| panic!("no {text} in {:?}", self.shown)));
         }
+        self.shown.last().unwrap()
     }
 
     /// Presses Ctrl-C.
