@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A worker that ends with the test.
 struct Worker(Child);
@@ -49,7 +51,7 @@ async fn until(cell: &Cell, id: &str, status: &str) -> Value {
             return seen;
         }
         assert!(began.elapsed() < LIMIT, "{id} is not {status}: {seen}");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -118,6 +120,20 @@ async fn lines_arrive_in_order_whatever_they_hold() {
 }
 
 #[tokio::test]
+async fn a_job_that_prints_a_gigabyte_succeeds_and_its_worker_stays_small() {
+    let cell = Cell::new().await;
+    let id = shell(&cell, r#"yes "$(printf %0999d 0)" | head -c 1000000000"#, json!({})).await;
+    let worker = Worker::start(&cell);
+    until(&cell, &id, "SUCCEEDED").await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.0.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: u32 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kilobytes < 100_000, "{kilobytes} kB");
+    let logs = cell.get(&format!("/executions/{id}/logs?limit=1"), &cell.tenant).await.ok();
+    assert_eq!(logs["lines"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_worker_that_is_told_to_stop_gives_back_what_it_runs_unspent() {
     let cell = Cell::new().await;
     let id = shell(&cell, "sleep 600", json!({})).await;
@@ -161,7 +177,7 @@ async fn eventually(otherwise: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < LIMIT, "{otherwise}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -6,7 +6,7 @@ mod ship;
 use crate::Client;
 use crate::agent::{LeaseKey, Leases};
 use jiff::Timestamp;
-use jobplane_protocol::{LogLine, Stream};
+use jobplane_protocol::{LogLine, Stream, limits};
 use ship::Shipper;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +32,8 @@ struct Buffered {
 pub(crate) struct LogWriter {
     lines: mpsc::UnboundedSender<Buffered>,
     room: Arc<Semaphore>,
+    /// Bytes of text that went in.
+    taken: usize,
     /// Dropped since the last line that found room; said in the log when there is room again.
     dropped: u64,
     /// Lines dropped by either end and not yet said.
@@ -43,19 +45,24 @@ pub(crate) fn open(client: Client, leases: Arc<Leases>, key: LeaseKey) -> (LogWr
     let (sender, receiver) = mpsc::unbounded_channel();
     let lost = Arc::<AtomicU64>::default();
     let room = Arc::new(Semaphore::new(BUFFER_BYTES));
-    let writer = LogWriter { lines: sender, room, dropped: 0, lost: lost.clone() };
+    let writer = LogWriter { lines: sender, room, taken: 0, dropped: 0, lost: lost.clone() };
     (writer, Shipper::new(client, leases, key, receiver, lost))
 }
 
 impl LogWriter {
-    /// Takes one line; waits for room, and drops the line if there is none for too long.
+    /// Takes one line; waits for room, and drops the line if there is none for too long. After the line
+    /// at which the controller ends the log, which says so there, it takes no more.
     pub(crate) async fn push(&mut self, stream: Stream, text: String) {
+        if self.taken > limits::MAX_LOG_BYTES {
+            return;
+        }
         let bytes = u32::try_from(text.len() + LINE_OVERHEAD_BYTES).unwrap_or(u32::MAX);
         let Some(room) = self.room(bytes).await else {
             self.dropped += 1;
             return;
         };
         self.lost.fetch_add(std::mem::take(&mut self.dropped), Ordering::Relaxed);
+        self.taken += text.len();
         let line = LogLine { at: Timestamp::now(), stream, text };
         if self.lines.send(Buffered { line, _room: room }).is_err() {
             tracing::trace!("the log's other end is gone with its lease");

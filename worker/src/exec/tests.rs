@@ -125,6 +125,7 @@ async fn what_can_never_run_is_not_retried() {
 async fn a_result_that_cannot_be_one_fails_for_good() {
     for (script, error) in [
         ("echo '{' > $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not JSON"),
+        (r#"printf '"\377"' > $JOBPLANE_OUTPUT_DIR/result.json"#, "result.json is not JSON"),
         ("head -c 1048577 /dev/zero > $JOBPLANE_OUTPUT_DIR/result.json", "result.json is larger than"),
         ("mkfifo $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not a regular file"),
         ("ln -s /dev/zero $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not a regular file"),
@@ -213,13 +214,25 @@ async fn a_job_that_closes_its_output_is_still_waited_for() {
 }
 
 #[tokio::test]
-async fn every_line_is_logged_in_order_whatever_it_holds() {
-    let ran = sh("seq 1 20000; printf 'a\\377b\\nlast'").await;
+async fn every_line_is_logged_in_order_the_unended_last_one_too() {
+    let ran = sh("seq 1 20000; printf last").await;
     let mut expected: Vec<_> = (1..=20_000).map(|number| number.to_string()).collect();
-    expected.extend(["a\u{fffd}b".to_owned(), "last".to_owned()]);
+    expected.push("last".to_owned());
     assert_eq!(ran.lines, expected);
+}
+
+#[tokio::test]
+async fn a_job_that_never_ends_a_line_succeeds_and_is_logged_in_pieces() {
     let ran = sh("head -c 100000 /dev/zero | tr '\\0' x").await;
-    assert_eq!(ran.lines.concat(), "x".repeat(100_000));
+    assert_eq!(ran.ending.outcome, Outcome::Succeeded);
+    assert_eq!((ran.lines.len(), ran.lines.concat()), (7, "x".repeat(100_000)));
+}
+
+#[tokio::test]
+async fn a_job_that_prints_no_text_succeeds_and_what_is_none_is_replaced() {
+    let ran = sh("printf 'a\\377b\\n\\303'").await;
+    assert_eq!(ran.ending.outcome, Outcome::Succeeded);
+    assert_eq!(ran.lines, ["a\u{fffd}b", "\u{fffd}"]);
 }
 
 #[tokio::test]

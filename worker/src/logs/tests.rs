@@ -5,7 +5,7 @@ use crate::agent::{LeaseKey, Leases, Stop};
 use crate::exec::tests::{lines, takes_logs};
 use crate::stub::{Reply, Stub};
 use crate::{Client, Credential};
-use jobplane_protocol::{ErrorCode, ExecutionId, LeaseId, Problem, Stream};
+use jobplane_protocol::{ErrorCode, ExecutionId, LeaseId, Problem, Stream, limits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,6 +34,21 @@ async fn lines_that_found_no_room_are_counted_in_the_log() {
     assert_eq!(lines.iter().filter(|line| **line == text).count(), room);
     assert_eq!(lines.len(), room + 1);
     assert!(lines.iter().any(|line| line.starts_with("[jobplane] 3 lines lost")));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_after_the_line_at_which_the_controller_ends_the_log() {
+    let stub = Stub::serve(takes_logs).await;
+    let (mut log, shipper) = open(client(&stub), Arc::default(), key());
+    let shipping = tokio::spawn(shipper.ship());
+    let text = "x".repeat(16 * 1024);
+    let most = limits::MAX_LOG_BYTES / text.len();
+    for _ in 0..most + 100 {
+        log.push(Stream::Stdout, text.clone()).await;
+    }
+    log.close();
+    shipping.await.unwrap();
+    assert_eq!(lines(&stub).len(), most + 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Bytes to lines: any bytes, and no line longer than the log takes.
 
+use std::io::BufRead;
+
 /// The longest line, in bytes; a longer one goes on in the next.
 const MAX_LINE_BYTES: usize = 16 * 1024;
 /// The most bytes of a character that can stand before a cut.
@@ -13,11 +15,10 @@ pub(super) struct Lines {
 
 impl Lines {
     /// The lines that these bytes complete, without their ends; what is not UTF-8 is replaced.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
-        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
-            let ended = part.ends_with(b"\n");
-            self.partial.extend_from_slice(part.strip_suffix(b"\n").unwrap_or(part));
+        while bytes.read_until(b'\n', &mut self.partial).is_ok_and(|count| count > 0) {
+            let ended = self.partial.pop_if(|byte| *byte == b'\n').is_some();
             while self.partial.len() > MAX_LINE_BYTES {
                 let rest = self.partial.split_off(cut(&self.partial));
                 lines.push(text(&std::mem::replace(&mut self.partial, rest)));
