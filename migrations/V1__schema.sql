@@ -29,7 +29,6 @@ create table tenants (
   rate_limit_per_second integer check (rate_limit_per_second > 0),
   created_at            timestamptz not null default now()
 );
-create index tenants_limited on tenants (id) where max_running is not null;
 
 -- When the tenant's bucket is full again: the theoretical arrival time of the generic cell rate
 -- algorithm (ITU-T I.371). Apart from tenants, because it is written with every limited run.
@@ -61,7 +60,8 @@ create table worker_tokens (
 );
 
 -- virtual_rank is the rank being served (virtual time of start-time fair queueing); scan_from is
--- its value before the last refresh, where a claim begins to walk.
+-- its value before the last refresh, where a claim begins to walk. Likewise due_from and due_until: before the
+-- former, nothing is left that is due.
 create table queues (
   id           integer generated always as identity primary key,
   name         text not null constraint queue_name unique,
@@ -69,9 +69,24 @@ create table queues (
   scan_from    bigint not null default 0,
   virtual_rank bigint not null default 0,
   advanced_at  timestamptz not null default '-infinity',
-  check (scan_from <= virtual_rank)
+  due_from     timestamptz not null default '-infinity',
+  due_until    timestamptz not null default '-infinity',
+  check (scan_from <= virtual_rank),
+  check (due_from <= due_until)
 ) with (fillfactor = 50);
 insert into queues (name) values ('default');
+
+-- The same marks for one tenant's rows in a queue, kept by claims that are scoped to tenants: they pass others' rows
+-- over and must not move the queue's.
+create table tenant_queues (
+  queue_id     integer not null references queues (id),
+  tenant_id    uuid not null references tenants (id),
+  scan_from    bigint not null default 0,
+  virtual_rank bigint not null,
+  advanced_at  timestamptz not null,
+  primary key (queue_id, tenant_id),
+  check (scan_from <= virtual_rank)
+) with (fillfactor = 50);
 
 create table jobs (
   id                  uuid primary key,
@@ -95,7 +110,6 @@ create table jobs (
 );
 create unique index job_name on jobs (tenant_id, name) where deleted_at is null;
 create index jobs_of on jobs (tenant_id, id);
-create index jobs_limited on jobs (id) where max_running is not null;
 
 -- Facts: only ever inserted, dropped by the partition ---------------------------------------------
 
@@ -185,7 +199,8 @@ select make_partitions(now() + interval '30 days');
 
 -- Work in flight: an execution is in at most one of these; where it is, is its state ---------------
 
--- May be claimed. A flow is (queue, tenant, priority), with + 1 for rows that fell due.
+-- May be claimed. A flow is (queue, tenant, priority), with + 1 for rows that fell due. line names where in parked
+-- a row under a concurrency limit came from: such rows are the window that stands in front of what is parked.
 create table ready (
   execution_id uuid primary key,
   tenant_id    uuid not null,
@@ -196,10 +211,43 @@ create table ready (
   tries        integer not null check (tries between 0 and attempt),
   bytes        integer not null,
   rank         bigint not null,
-  ready_at     timestamptz not null
+  ready_at     timestamptz not null,
+  line         uuid
 );
 create index ready_in_turn on ready (queue_id, rank);
-create index ready_flow on ready (queue_id, tenant_id, flow, rank);
+create index ready_flow on ready (tenant_id, queue_id, flow, rank);
+create index ready_window on ready (tenant_id, queue_id, line) where line is not null;
+
+-- Waits for a concurrency limit's allowance, in the fair order of its own tenant: ranks of one tenant and queue compare
+-- with each other only. line is the job if the job has a limit, else the tenant, so that a job that may not run
+-- is not walked past on the way to one that may.
+create table parked (
+  execution_id uuid primary key,
+  tenant_id    uuid not null,
+  job_id       uuid not null,
+  queue_id     integer not null,
+  flow         smallint not null check (flow between 0 and 101 and flow % 25 in (0, 1)),
+  attempt      integer not null,
+  tries        integer not null check (tries between 0 and attempt),
+  bytes        integer not null,
+  rank         bigint not null,
+  ready_at     timestamptz not null,
+  line         uuid not null
+);
+create index parked_in_turn on parked (tenant_id, queue_id, line, rank);
+create index parked_flow on parked (tenant_id, queue_id, flow, rank);
+create index parked_queue on parked (queue_id);
+
+-- The rank at which a tenant's parked rows of a queue are being served: its virtual time there.
+create function parked_rank(of_tenant uuid, of_queue integer) returns bigint
+language sql stable parallel safe as $$
+  select coalesce(min(first.rank), 0)
+  from unnest('{0,1,25,26,50,51,75,76,100,101}'::smallint[]) as flows (flow)
+    cross join lateral (
+      select p.rank from parked p
+      where p.tenant_id = of_tenant and p.queue_id = of_queue and p.flow = flows.flow
+      order by p.tenant_id, p.queue_id, p.flow, p.rank limit 1) first
+$$;
 
 -- Waits for its time: scheduled, or backing off after a failure.
 create table delayed (
@@ -214,6 +262,7 @@ create table delayed (
   due_at       timestamptz not null
 );
 create index delayed_due on delayed (queue_id, due_at);
+create index delayed_of on delayed (tenant_id, queue_id, due_at);
 
 -- Runs. expires_at never passes deadline_at, so one walk by expires_at finds both ends.
 -- A slot is a place under a concurrency limit: unique, so two claims cannot both take the last one.
@@ -245,6 +294,7 @@ create index leases_expiring on leases (expires_at);
 
 -- Small tables that turn over all the time: vacuum them early and at full speed.
 alter table ready set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+alter table parked set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 alter table delayed set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 alter table leases set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 alter table queues set (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
@@ -256,16 +306,6 @@ create view good_keys as
 create view good_worker_tokens as
   select id, token_hash, queues, tenant_ids from worker_tokens
   where revoked_at is null and (expires_at is null or expires_at > now());
-
--- Tenants and jobs that have as many running as they may.
-create view full_tenants as
-  select t.id from tenants t
-  where t.max_running is not null
-    and t.max_running <= (select count(*) from leases l where l.tenant_id = t.id);
-create view full_jobs as
-  select j.id from jobs j
-  where j.max_running is not null
-    and j.max_running <= (select count(*) from leases l where l.tenant_id = j.tenant_id and l.job_id = j.id);
 
 -- An execution's state is where its row is: the one place that says how. A row that waits and has spent a try
 -- is being retried; a row in none of the three has ended as its last attempt says.
@@ -321,12 +361,21 @@ create table workers (
   last_seen_at timestamptz not null,
   primary key (token_id, worker_id)
 );
+create index workers_seen on workers (last_seen_at);
 
--- The fleet-wide housekeeping: when it last ran, and until when nothing is expired after an outage.
+-- The fleet-wide housekeeping: when it last ran, when it last found a worker to have been heard, and until when nothing
+-- is expired after an outage. Before expired_from
+-- no lease is left that ran out; expired_until is its next value. From stragglers_at on, a tick looks behind all
+-- watermarks. parked_after is the tenant whose parked rows a tick looked after last.
 create table ticks (
   id               boolean primary key default true check (id),
   ticked_at        timestamptz not null default now(),
+  heard_at         timestamptz not null default now(),
   expire_not_until timestamptz not null default now(),
+  expired_from     timestamptz not null default '-infinity',
+  expired_until    timestamptz not null default '-infinity',
+  stragglers_at    timestamptz not null default now(),
+  parked_after     uuid not null default '00000000-0000-0000-0000-000000000000',
   rotated_at       timestamptz not null default now()
 ) with (fillfactor = 50);
 insert into ticks default values;
@@ -336,6 +385,7 @@ insert into ticks default values;
 do $$ begin
   execute format('alter database %I set enable_seqscan = off', current_database());
   execute format('alter database %I set enable_bitmapscan = off', current_database());
+  execute format('alter database %I set enable_incremental_sort = off', current_database());
   execute format('alter database %I set jit = off', current_database());
   execute format('alter database %I set random_page_cost = 1.1', current_database());
 end $$;

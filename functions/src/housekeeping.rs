@@ -7,7 +7,9 @@ use crate::routes::result::Ends;
 use crate::store::{self, Db};
 use crate::{App, Error};
 use jobplane_protocol::limits;
+use std::time::Instant;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 /// Rows of each kind that one tick moves, so that no transaction grows without bound.
 const BATCH: i64 = 5_000;
@@ -18,11 +20,19 @@ const PARTITION_DAYS_AHEAD: i32 = 30;
 /// A full lane's worth of rank: one row of a tenant of weight 1 at priority 0. Divides well by the weights.
 pub(crate) const RANK_UNIT: i32 = 1 << 20;
 
+/// Tenants whose parked rows one tick looks after. Results do that all the time; this is for what they missed.
+const PARKED_TENANTS: i32 = 500;
+/// How much longer than a look behind the watermarks took no other is made: while an old transaction keeps dead rows
+/// from being vacuumed it reads them all, and may take a fiftieth of one connection.
+const LOOK_BEHIND_REST: f64 = 50.0;
+
 const TICK: &str = include_str!("store/tick.sql");
-const TICK_AGAIN: &str = include_str!("store/tick_again.sql");
+const TICKED: &str = include_str!("store/ticked.sql");
 const EXPIRING: &str = include_str!("store/expiring.sql");
 const DUE: &str = include_str!("store/due.sql");
 const STRAGGLERS: &str = include_str!("store/stragglers.sql");
+const PARKED_TENANTS_NEXT: &str = include_str!("store/parked_tenants.sql");
+const ADMIT: &str = include_str!("store/admit.sql");
 const PARTITIONS: &str = include_str!("store/partitions.sql");
 const ROTATE: &str = include_str!("store/rotate.sql");
 const ROTATION_DUE: &str = include_str!("store/rotation_due.sql");
@@ -34,6 +44,7 @@ pub(crate) struct Ticked {
     expired: i64,
     due: i64,
     stragglers: i64,
+    admitted: i64,
 }
 
 /// Does the once-a-second work if it is due and nobody else is at it. A transaction of its own: several
@@ -44,19 +55,51 @@ pub(crate) async fn tick(app: &App) -> Result<Option<Ticked>, Error> {
     let client = transaction.client();
     let won = store::rows(client, TICK, &[&f64::from(app.lease_seconds)]).await?;
     let Some(won) = won.first() else { return Ok(None) };
-    let expired = if won.try_get("may_expire")? { expire(client).await? } else { 0 };
-    let due = count(&store::rows(client, DUE, &[&BATCH, &RANK_UNIT]).await?)?;
-    let stragglers = count(&store::rows(client, STRAGGLERS, &[&BATCH]).await?)?;
-    if expired == EXPIRE_BATCH || due == BATCH || stragglers == BATCH {
-        store::rows(client, TICK_AGAIN, &[]).await?;
+    let (may_expire, look_behind): (bool, bool) = (won.try_get("may_expire")?, won.try_get("look_behind")?);
+    let began = Instant::now();
+    let (mut ticked, mut tenants) = (Ticked::default(), Vec::new());
+    if may_expire {
+        (ticked.expired, tenants) = expire(client, look_behind).await?;
     }
+    let due = store::rows(client, DUE, &[&BATCH, &RANK_UNIT, &look_behind]).await?;
+    ticked.due = count(&due)?;
+    if look_behind {
+        ticked.stragglers = count(&store::rows(client, STRAGGLERS, &[&BATCH]).await?)?;
+    }
+    let rest = look_behind.then(|| (began.elapsed().as_secs_f64() * LOOK_BEHIND_REST).max(1.0));
+    let next = store::rows(client, PARKED_TENANTS_NEXT, &[&PARKED_TENANTS]).await?;
+    let next = next.first().ok_or_else(|| Error::Stored("a count without a row".to_owned()))?;
+    tenants.extend(next.try_get::<_, Option<Vec<Uuid>>>("tenants")?.unwrap_or_default());
+    if let Some(row) = due.first() {
+        tenants.extend(row.try_get::<_, Option<Vec<Uuid>>>("limited_tenants")?.unwrap_or_default());
+    }
+    ticked.admitted = count(&store::rows(client, ADMIT, &[&tenants, &BATCH, &RANK_UNIT]).await?)?;
+    let all_expired = ticked.expired < EXPIRE_BATCH;
+    let again = !all_expired || [ticked.due, ticked.stragglers, ticked.admitted].contains(&BATCH);
+    let last: Uuid = next.try_get("last")?;
+    store::rows(client, TICKED, &[&again, &(may_expire && all_expired), &rest, &last]).await?;
     transaction.commit().await?;
-    Ok(Some(Ticked { expired, due, stragglers }))
+    Ok(Some(ticked))
 }
 
-/// Ends the attempts whose leases ran out, as a result that the controller itself reports.
-async fn expire(client: &tokio_postgres::Client) -> Result<i64, Error> {
-    let expiring = store::rows(client, EXPIRING, &[&EXPIRE_BATCH]).await?;
+/// Lets parked rows of these tenants stand in line as far as there is room under their limits. To be called after what
+/// made room, or parked a row, is committed: of two that do so at once, the later one then sees both. What fails
+/// here is mended by a tick.
+pub(crate) async fn admit(app: &App, mut tenants: Vec<Uuid>) {
+    tenants.sort_unstable();
+    tenants.dedup();
+    if tenants.is_empty() {
+        return;
+    }
+    if let Err(error) = app.db.rows(ADMIT, &[&tenants, &BATCH, &RANK_UNIT]).await {
+        tracing::warn!(cause = %error, "what is parked stays so until the next tick");
+    }
+}
+
+/// Ends the attempts whose leases ran out, as a result that the controller itself reports: how many, and the tenants
+/// whose limits have room again.
+async fn expire(client: &tokio_postgres::Client, look_behind: bool) -> Result<(i64, Vec<Uuid>), Error> {
+    let expiring = store::rows(client, EXPIRING, &[&EXPIRE_BATCH, &look_behind]).await?;
     let mut ends = Ends::default();
     for row in &expiring {
         let outcome: &str = row.try_get("outcome")?;
@@ -67,10 +110,8 @@ async fn expire(client: &tokio_postgres::Client) -> Result<i64, Error> {
             row.try_get("error")?,
         );
     }
-    if !expiring.is_empty() {
-        ends.run_as_controller(client).await?;
-    }
-    Ok(i64::try_from(expiring.len()).unwrap_or(i64::MAX))
+    let expired = i64::try_from(expiring.len()).unwrap_or(i64::MAX);
+    Ok((expired, if expired == 0 { Vec::new() } else { ends.run_as_controller(client).await? }))
 }
 
 fn count(rows: &[Row]) -> Result<i64, Error> {
@@ -86,6 +127,8 @@ pub struct Swept {
     pub due: i64,
     /// Rows that were found behind the watermark.
     pub stragglers: i64,
+    /// Rows that were let in from behind a concurrency limit.
+    pub admitted: i64,
     /// Partitions that were made ahead.
     pub partitions: i32,
     /// Idempotency keys that were forgotten.
@@ -99,7 +142,8 @@ pub async fn sweep(app: &App) -> Result<Swept, Error> {
     let db = &app.db;
     let mut swept = Swept::default();
     if let Some(ticked) = tick(app).await? {
-        (swept.expired, swept.due, swept.stragglers) = (ticked.expired, ticked.due, ticked.stragglers);
+        (swept.expired, swept.due) = (ticked.expired, ticked.due);
+        (swept.stragglers, swept.admitted) = (ticked.stragglers, ticked.admitted);
     }
     if let Some(row) = db.row(PARTITIONS, &[&PARTITION_DAYS_AHEAD]).await? {
         swept.partitions = row.try_get("made")?;

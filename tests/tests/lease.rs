@@ -211,21 +211,55 @@ async fn a_worker_that_only_heartbeats_cannot_hold_an_execution_for_ever() {
     assert_eq!(cell.execution(&id).await["attempts"][0]["outcome"], "deadline_exceeded");
 }
 
+/// Nobody has been heard for so many minutes, and every lease ran out meanwhile.
+async fn silence(cell: &Cell, minutes: i32) {
+    let ago = "now() - make_interval(mins => $1)";
+    cell.sql("update leases set expires_at = now() - interval '1 second'", &[]).await;
+    cell.sql(&format!("update workers set last_seen_at = {ago}"), &[&minutes]).await;
+    cell.sql(&format!("update ticks set heard_at = {ago}"), &[&minutes]).await;
+}
+
 #[tokio::test]
-async fn after_an_outage_nothing_expires_until_a_whole_lease_has_passed() {
+async fn while_no_worker_is_heard_nothing_expires_and_then_not_before_a_whole_lease_has_passed() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
     let id = cell.run(&job).await;
     let (lease, _) = cell.dequeue(1).await;
-    cell.sql("update leases set expires_at = now() - interval '5 minutes'", &[]).await;
-    cell.sql("update ticks set ticked_at = now() - interval '6 minutes'", &[]).await;
-    jobplane_functions::sweep(&cell.app).await.unwrap();
+    silence(&cell, 6).await;
+    cell.tick().await;
+    assert_eq!(cell.execution(&id).await["status"], "RUNNING", "the sweep alone ends nothing");
+    // The first word of any worker's after the outage.
+    cell.sql("update ticks set ticked_at = now() - interval '2 seconds'", &[]).await;
+    assert!(cell.dequeue(1).await.1.is_empty());
     cell.tick().await;
     cell.heartbeat(&id, &lease).await.ok();
     cell.sql("update leases set expires_at = now() - interval '1 second'", &[]).await;
     cell.sql("update ticks set expire_not_until = now()", &[]).await;
     cell.tick().await;
     cell.heartbeat(&id, &lease).await.refused(409, "lease_lost");
+}
+
+#[tokio::test]
+async fn workers_silent_for_a_quarter_of_an_hour_are_taken_to_be_gone() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let id = cell.run(&job).await;
+    cell.dequeue(1).await;
+    silence(&cell, 16).await;
+    cell.tick().await;
+    assert_eq!(cell.execution(&id).await["status"], "RETRYING");
+}
+
+#[tokio::test]
+async fn a_clock_set_back_stops_no_tick() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let id = cell.run(&job).await;
+    cell.dequeue(1).await;
+    cell.sql("update leases set expires_at = now() - interval '1 second'", &[]).await;
+    cell.sql("update ticks set ticked_at = now() + interval '1 hour'", &[]).await;
+    jobplane_functions::sweep(&cell.app).await.unwrap();
+    assert_eq!(cell.execution(&id).await["status"], "RETRYING");
 }
 
 #[tokio::test]

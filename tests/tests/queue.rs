@@ -204,8 +204,8 @@ async fn a_row_committed_behind_the_watermark_is_found_by_the_tick() {
     let job = cell.new_job(json!({})).await;
     let id = cell.run(&job).await;
     cell.sql("update queues set virtual_rank = 1000000000, scan_from = 1000000000", &[]).await;
-    // Not due yet, so that the first dequeue does not tick by itself.
-    cell.sql("update ticks set ticked_at = now() + interval '1 hour'", &[]).await;
+    // Nobody looks behind yet.
+    cell.sql("update ticks set stragglers_at = now() + interval '1 hour'", &[]).await;
     assert_eq!(cell.dequeue(1).await.1.len(), 0);
     cell.tick().await;
     assert_eq!(cell.dequeue(1).await.1[0]["execution_id"], json!(id));

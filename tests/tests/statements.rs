@@ -42,14 +42,26 @@ struct Hot {
 }
 
 /// Tables that are read by an index, whatever the statistics say.
-const GROWING: [&str; 6] = ["ready", "delayed", "leases", "executions", "attempts", "log_chunks"];
+const GROWING: [&str; 7] = ["ready", "parked", "delayed", "leases", "executions", "attempts", "log_chunks"];
 
-const HOT: [Hot; 7] = [
+const HOT: [Hot; 11] = [
     Hot {
         file: "dequeue.sql",
         arguments: "'\\x01', ID, 'w', 100, null, null, 2500000, 60, 60",
-        indexes: &["ready_in_turn", "leases_tenant_slot", "leases_job_slot"],
+        indexes: &["ready_in_turn", "ready_flow", "leases_tenant_slot", "leases_job_slot"],
     },
+    Hot {
+        file: "dequeue.sql",
+        arguments: "'\\x01', ID, 'w', 100, null, array[ID]::uuid[], 2500000, 60, 60",
+        indexes: &["ready_in_turn", "ready_flow", "leases_tenant_slot", "leases_job_slot"],
+    },
+    Hot {
+        file: "admit.sql",
+        arguments: "array[ID]::uuid[], 5000, 1048576",
+        indexes: &["parked_in_turn", "ready_window", "ready_flow", "ready_in_turn", "leases_tenant_slot"],
+    },
+    Hot { file: "parked_tenants.sql", arguments: "500", indexes: &["parked_flow"] },
+    Hot { file: "stragglers.sql", arguments: "5000", indexes: &["ready_in_turn", "ready_flow"] },
     Hot {
         file: "held.sql",
         arguments: "array[ID, LEASE, ID]::uuid[], LEASE",
@@ -68,16 +80,23 @@ const HOT: [Hot; 7] = [
     Hot {
         file: "run.sql",
         arguments: "'\\x01', ID, array['{}'], array[null]::timestamptz[], array[null]::smallint[], array[null]::text[], null, null, null, false, 24, 1048576, 366",
-        indexes: &["ready_flow"],
+        indexes: &["ready_flow", "parked_flow"],
     },
-    Hot { file: "expiring.sql", arguments: "1000", indexes: &["leases_expiring"] },
-    Hot { file: "due.sql", arguments: "5000, 1048576", indexes: &["delayed_due", "ready_flow"] },
+    Hot { file: "expiring.sql", arguments: "1000, false", indexes: &["leases_expiring"] },
+    Hot {
+        file: "due.sql",
+        arguments: "5000, 1048576, false",
+        indexes: &["delayed_due", "delayed_of", "ready_flow", "parked_flow"],
+    },
 ];
 
 /// Loads the tables that grow as a busy cell has them.
 const LOAD: &str = "
     insert into ready select uuid7(now() + n * interval '1 us'), (select id from tenants limit 1),
       (select id from jobs limit 1), 1, 0, 0, 0, 100, n * 1000, now() from generate_series(1, 20000) n;
+    insert into parked select uuid7(now() + n * interval '1 us'), (select id from tenants limit 1),
+      (select id from jobs limit 1), 1, 0, 0, 0, 100, n * 1000, now(), (select id from tenants limit 1)
+      from generate_series(1, 20000) n;
     insert into delayed select uuid7(now() + n * interval '1 us'), (select id from tenants limit 1),
       (select id from jobs limit 1), 1, 0, 1, 1, 100, now() + (n - 5000) * interval '1 s' from generate_series(1, 20000) n;
     insert into leases (execution_id, lease_id, token_id, worker_id, tenant_id, job_id, queue_id, priority, attempt,
@@ -150,7 +169,7 @@ async fn check(cell: &Cell, statistics: &str) {
 async fn quiet_cell() -> Cell {
     let cell = Cell::new().await;
     cell.new_job(serde_json::json!({})).await;
-    for table in ["ready", "delayed", "leases"] {
+    for table in ["ready", "parked", "delayed", "leases"] {
         cell.sql(&format!("alter table {table} set (autovacuum_enabled = false)"), &[]).await;
     }
     cell
@@ -170,6 +189,9 @@ async fn hot_plans_are_the_intended_ones_with_fresh_empty_and_stale_statistics()
     check(&cell, "analysed while empty, then filled").await;
     cell.db.batch_execute("analyze").await.unwrap();
     check(&cell, "fresh").await;
-    cell.db.batch_execute("delete from ready; delete from delayed; delete from leases").await.unwrap();
+    cell.db
+        .batch_execute("delete from ready; delete from parked; delete from delayed; delete from leases")
+        .await
+        .unwrap();
     check(&cell, "analysed while full, then emptied").await;
 }

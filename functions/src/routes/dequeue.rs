@@ -1,6 +1,6 @@
 //! `POST /internal/executions/dequeue`: executions under a fresh lease, or those that the same call took before.
 
-use crate::housekeeping::tick;
+use crate::housekeeping::{admit, tick};
 use crate::request::{Checked, TokenHash, WorkerToken};
 use crate::{App, Error};
 use axum::Json;
@@ -18,6 +18,10 @@ const DEQUEUE: &str = include_str!("../store/dequeue.sql");
 const REPLAY: &str = include_str!("../store/replay.sql");
 const HELD: &str = include_str!("../store/held.sql");
 
+/// How often a claim that met nothing but rows under a limit goes on to the next ones.
+const LOOKS: usize = 10;
+/// When to ask again if even then it met no others, in milliseconds.
+const POLL_AFTER_LIMITS_MS: u32 = 50;
 /// When to ask again after an empty answer, in milliseconds: rows fall due once a second.
 const POLL_AFTER_EMPTY_MS: u32 = 500;
 
@@ -36,6 +40,13 @@ pub(crate) async fn dequeue(
             Err(error) => tracing::error!(cause = %error, "the tick failed; the next one tries again"),
         }
     }
+    // Rows that a limit forbids are parked now, and those that another claim had in hand are taken: go on.
+    for _ in 0..LOOKS {
+        if !claimed.ids.is_empty() || !claimed.met_limits {
+            break;
+        }
+        claimed = claim(&app, &token, &request).await?;
+    }
     if claimed.ids.is_empty() {
         claimed.ids = replay(&app, &token, request.lease_id).await?;
     }
@@ -45,7 +56,11 @@ pub(crate) async fn dequeue(
         lease_expires_at: expires_at.unwrap_or(claimed.expires_at),
         heartbeat_interval_ms: app.lease_seconds.unsigned_abs() * 1_000
             / limits::HEARTBEATS_PER_LEASE.unsigned_abs(),
-        poll_after_ms: if executions.is_empty() { POLL_AFTER_EMPTY_MS } else { 0 },
+        poll_after_ms: match (executions.is_empty(), claimed.met_limits) {
+            (false, _) => 0,
+            (true, true) => POLL_AFTER_LIMITS_MS,
+            (true, false) => POLL_AFTER_EMPTY_MS,
+        },
         executions,
     }))
 }
@@ -54,6 +69,8 @@ pub(crate) async fn dequeue(
 struct Claimed {
     ids: Vec<Uuid>,
     expires_at: Timestamp,
+    /// Whether it met rows under a limit that it could not take, and the next call may find others.
+    met_limits: bool,
     tick_due: bool,
 }
 
@@ -82,9 +99,13 @@ async fn claim(app: &App, token: &TokenHash, request: &DequeueRequest) -> Result
         let detail = "the worker token is scoped, and not to all of these queues and tenants";
         return Err(Error::refused(ErrorCode::OutOfScope, detail));
     }
+    let parked: Vec<Uuid> = row.try_get::<_, Option<_>>("parked_tenants")?.unwrap_or_default();
+    let met_limits = !parked.is_empty() || row.try_get("met_busy")?;
+    admit(app, parked).await;
     Ok(Claimed {
         ids: row.try_get::<_, Option<_>>("execution_ids")?.unwrap_or_default(),
         expires_at: row.try_get("lease_expires_at")?,
+        met_limits,
         tick_due: row.try_get("tick_due")?,
     })
 }

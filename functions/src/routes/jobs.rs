@@ -1,6 +1,7 @@
 //! `/jobs`: the definitions that executions are asked of.
 
 use crate::error::taken;
+use crate::housekeeping::admit;
 use crate::request::{Checked, Id, PageOf, Params, TenantKey, missing};
 use crate::routes::dequeue::{priority, stored};
 use crate::routes::executions::items;
@@ -157,6 +158,9 @@ pub(crate) async fn update(
     within_priority(&row, request.priority)?;
     if row.try_get::<_, Option<Uuid>>("id")?.is_none() {
         return Err(missing::<JobId>());
+    }
+    if request.max_running.is_some() {
+        admit(&app, vec![row.try_get("tenant_id")?]).await;
     }
     Ok(Json(job(&row)?))
 }

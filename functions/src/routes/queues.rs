@@ -39,9 +39,7 @@ fn queue(row: &Row) -> Result<Queue, Error> {
         delayed,
         running,
         parked,
-        // What waits and what is parked is counted together.
-        exact: counts.iter().all(|count| *count <= limits::MAX_COUNTED)
-            && counts[0] + counts[3] <= limits::MAX_COUNTED,
+        exact: counts.iter().all(|count| *count <= limits::MAX_COUNTED),
         oldest_waiting_seconds: row.try_get("oldest_waiting_seconds")?,
         as_of: row.try_get("as_of")?,
         paused: row.try_get("paused")?,

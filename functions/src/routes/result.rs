@@ -1,5 +1,6 @@
 //! `PUT /internal/executions/{id}/result` and its batch: how an attempt ended, and what follows from it.
 
+use crate::housekeeping::admit;
 use crate::request::{Body, Checked, Id, TokenHash, WorkerToken, check, parse};
 use crate::store::{self, Db};
 use crate::{App, Error};
@@ -26,7 +27,7 @@ pub(crate) async fn result(
 ) -> Result<Json<ResultResponse>, Error> {
     let mut ends = Ends::default();
     ends.push(id, &request);
-    let mut decisions = ends.run(&app.db, &token).await?;
+    let mut decisions = ends.run(&app, &token).await?;
     match decisions.remove(&(id, request.lease_id)) {
         Some(Ok(response)) => Ok(Json(response)),
         Some(Err(code)) => Err(refused(code)),
@@ -53,7 +54,7 @@ pub(crate) async fn results(
     for (id, request) in items.iter().flatten() {
         ends.push(*id, request);
     }
-    let decisions = ends.run(&app.db, &token).await?;
+    let decisions = ends.run(&app, &token).await?;
     let results = items.into_iter().map(|item| answer(item, &decisions)).collect();
     Ok(Json(ResultsResponse { results }))
 }
@@ -189,16 +190,18 @@ impl<'a> Ends<'a> {
         ]
     }
 
-    /// Ends them in the controller's own name, in the caller's transaction.
-    pub(crate) async fn run_as_controller(&self, client: &tokio_postgres::Client) -> Result<(), Error> {
-        store::rows(client, RESULT, &self.binds(&None)).await?;
-        Ok(())
+    /// Ends them in the controller's own name, in the caller's transaction: the tenants whose limits have room again.
+    pub(crate) async fn run_as_controller(
+        &self,
+        client: &tokio_postgres::Client,
+    ) -> Result<Vec<Uuid>, Error> {
+        limited(&store::rows(client, RESULT, &self.binds(&None)).await?)
     }
 
     /// Ends them in a worker's name, and says what was decided: now, or when it was said before.
-    async fn run(&self, db: &Db, token: &TokenHash) -> Result<Decisions, Error> {
+    async fn run(&self, app: &App, token: &TokenHash) -> Result<Decisions, Error> {
         let token = Some(token.bytes());
-        let rows = db.rows(RESULT, &self.binds(&token)).await?;
+        let rows = app.db.rows(RESULT, &self.binds(&token)).await?;
         if rows.is_empty() {
             return Err(Error::unauthorized());
         }
@@ -208,11 +211,12 @@ impl<'a> Ends<'a> {
                 decisions.insert((ExecutionId(id), LeaseId(row.try_get("lease_id")?)), Ok(decision(row)?));
             }
         }
+        admit(app, limited(&rows)?).await;
         let unheld: Vec<_> = std::iter::zip(&self.ids, &self.leases)
             .filter(|(id, lease)| !decisions.contains_key(&(ExecutionId(**id), LeaseId(**lease))))
             .map(|(id, lease)| (*id, *lease))
             .collect();
-        decisions.extend(decided_before(db, unheld).await?);
+        decisions.extend(decided_before(&app.db, unheld).await?);
         Ok(decisions)
     }
 }
@@ -236,6 +240,13 @@ pub(crate) async fn decided_before(db: &Db, unheld: Vec<(Uuid, Uuid)>) -> Result
             .insert((ExecutionId(row.try_get("execution_id")?), LeaseId(row.try_get("lease_id")?)), found);
     }
     Ok(decisions)
+}
+
+/// The tenants whose limits have room again.
+fn limited(rows: &[Row]) -> Result<Vec<Uuid>, Error> {
+    let tenants: Result<Vec<Option<Uuid>>, _> =
+        rows.iter().map(|row| row.try_get("limited_tenant")).collect();
+    Ok(tenants?.into_iter().flatten().collect())
 }
 
 fn decision(row: &Row) -> Result<ResultResponse, Error> {

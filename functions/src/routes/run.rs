@@ -1,6 +1,6 @@
 //! `POST /jobs/{id}/run` and `/runs`: asking for executions, once however often the call is repeated.
 
-use crate::housekeeping::RANK_UNIT;
+use crate::housekeeping::{RANK_UNIT, admit};
 use crate::request::{Checked, Id, TenantKey, TokenHash, header_text, missing};
 use crate::{App, Error};
 use axum::Json;
@@ -91,6 +91,7 @@ impl<'a> Asked<'a> {
     async fn ask(&self, runs: &[RunRequest], single: bool) -> Result<(StatusCode, Accepted), Error> {
         let row = self.insert(runs, single).await?.ok_or_else(Error::unauthorized)?;
         if row.try_get("accepted")? {
+            admit(self.app, row.try_get::<_, Option<Uuid>>("limited_tenant")?.into_iter().collect()).await;
             let status = if row.try_get("is_later")? { Status::Scheduled } else { Status::Pending };
             return Ok((StatusCode::CREATED, Accepted { ids: row.try_get("execution_ids")?, status }));
         }

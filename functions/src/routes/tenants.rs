@@ -1,6 +1,7 @@
 //! `/tenants`, their keys, and `/tenant`: who may ask for executions, and how many.
 
 use crate::error::taken;
+use crate::housekeeping::admit;
 use crate::request::{Admin, Checked, Id, Ids, PageOf, Params, TenantKey, TokenHash, missing};
 use crate::routes::dequeue::priority;
 use crate::routes::executions::items;
@@ -110,8 +111,12 @@ pub(crate) async fn update(
             ],
         )
         .await
-        .map_err(taken("tenant_name", "a tenant"))?;
-    tenant(&row.ok_or_else(missing::<TenantId>)?).map(Json)
+        .map_err(taken("tenant_name", "a tenant"))?
+        .ok_or_else(missing::<TenantId>)?;
+    if request.max_running.is_some() {
+        admit(&app, vec![id.0]).await;
+    }
+    tenant(&row).map(Json)
 }
 
 /// The caller itself, its limits and how busy it is.

@@ -11,6 +11,9 @@ found as materialized (
 waited as (
   delete from ready r using found f where r.execution_id = f.id returning r.execution_id, r.tries
 ),
+parked_ as (
+  delete from parked p using found f where p.execution_id = f.id returning p.execution_id, p.tries
+),
 delayed_ as (
   delete from delayed d using found f where d.execution_id = f.id returning d.execution_id, d.tries
 ),
@@ -20,7 +23,7 @@ asked as (
 recorded as (
   insert into attempts (execution_id, attempt, outcome, status, tries, finished_at)
   select w.execution_id, 0, 'cancelled', 'CANCELLED', w.tries, now()
-  from (select * from waited union all select * from delayed_) w
+  from (select * from waited union all select * from parked_ union all select * from delayed_) w
   returning execution_id
 )
 select exists (select from found) as found,

@@ -32,9 +32,8 @@ facts as (
 waiting as (
   insert into delayed (execution_id, tenant_id, job_id, queue_id, priority, attempt, tries, bytes, due_at)
   select f.id, f.tenant_id, f.job_id, f.queue_id, f.priority, 0, 0,
-    octet_length(j.env::text) + coalesce(octet_length(array_to_string(j.command, '')), 0)
-      + coalesce(octet_length(f.input), 0) + coalesce(octet_length(f.env::text), 0), now()
-  from facts f join jobs j on j.id = f.job_id
+    coalesce(octet_length(f.input), 0) + coalesce(octet_length(f.env::text), 0), now()
+  from facts f
 )
 select (select array_agg(id order by id) from facts) as execution_ids
 from caller

@@ -1,5 +1,6 @@
--- Claims up to $4 executions for a lease that has claimed nothing before; names what it took. No rank is
--- passed over for good, no execution is given to two leases, no concurrency limit is exceeded.
+-- Claims up to $4 executions for a lease that has claimed nothing before; names what it took, and the tenants of
+-- what a limit forbade it to take. No rank is passed over for good, no execution is given to two leases, no
+-- concurrency limit is exceeded.
 -- $1 token hash, $2 lease id, $3 worker id, $4 limit, $5 queues or null, $6 tenants or null,
 -- $7 byte budget, $8 lease seconds, $9 grace seconds after the timeout
 with caller as materialized (
@@ -31,62 +32,119 @@ picked as materialized (
   from (
     select r.*
     from lines l cross join lateral (
-      select r.ctid as row, r.execution_id, r.tenant_id, r.job_id, r.queue_id, r.flow, r.attempt, r.tries, r.bytes
-      from ready r
-      where r.queue_id = l.id and r.rank >= l.scan_from
-        and (l.tenant_ids is null or r.tenant_id = any (l.tenant_ids))
-        and r.tenant_id <> all (array(select id from full_tenants))
-        and r.job_id <> all (array(select id from full_jobs))
-      order by r.rank
-      limit $4
-      for update of r skip locked
+      select everyones.* from (
+        select r.ctid as row, r.*
+        from ready r
+        where l.tenant_ids is null and r.queue_id = l.id and r.rank >= l.scan_from
+        order by r.rank
+        limit $4
+        for update of r skip locked
+      ) everyones
+      union all
+      -- A claim scoped to tenants walks their flows one by one, not everyone's backlog.
+      select theirs.* from (
+        select r.*
+        from unnest(l.tenant_ids) as mine (tenant_id)
+          left join tenant_queues v on v.queue_id = l.id and v.tenant_id = mine.tenant_id
+          cross join unnest('{0,1,25,26,50,51,75,76,100,101}'::smallint[]) as flows (flow)
+          cross join lateral (
+            select r.ctid as row, r.*
+            from ready r
+            -- Compared as rows, so that only the index that begins with the flow gives this order.
+            where (r.tenant_id, r.queue_id, r.flow, r.rank)
+                >= (mine.tenant_id, l.id, flows.flow, greatest(l.scan_from, v.scan_from))
+              and (r.tenant_id, r.queue_id, r.flow) <= (mine.tenant_id, l.id, flows.flow)
+            order by r.tenant_id, r.queue_id, r.flow, r.rank
+            limit $4
+            for update of r skip locked
+          ) r
+        order by r.rank
+        limit $4
+      ) theirs
     ) r
     limit $4
   ) x
 ),
-numbered as (
-  select p.*,
-    row_number() over (partition by p.tenant_id order by p.place) as of_tenant,
-    row_number() over (partition by p.job_id order by p.place) as of_job,
-    sum(p.bytes) over (order by p.place) - p.bytes as bytes_before
-  from picked p
+jobs_met as materialized (
+  select j.id, j.tenant_id, j.max_running, j.timeout_seconds,
+    octet_length(j.env::text) + coalesce(octet_length(to_json(j.command)::text), 0) as bytes
+  from jobs j where j.id in (select job_id from picked)
 ),
--- Free places under the limits of the tenants and jobs met, lowest first. Two claims that choose the same
--- place meet on its unique index, so what is counted here may be stale but never wrong.
+-- The limits met, each with the free places under it, lowest first. One claim at a time has a limit's places in
+-- hand; others leave its rows where they are. What is counted here may be stale but never wrong: two claims that
+-- choose the same place meet on its unique index.
+tenants_limited as materialized (
+  select t.id, t.max_running from tenants t
+  where t.max_running is not null and t.id in (select tenant_id from picked)
+),
+tenants_in_hand as materialized (
+  select t.* from tenants_limited t where pg_try_advisory_xact_lock(hashtextextended(t.id::text, 1))
+),
+jobs_limited as materialized (
+  select j.* from jobs_met j where j.max_running is not null
+),
+jobs_in_hand as materialized (
+  select j.* from jobs_limited j where pg_try_advisory_xact_lock(hashtextextended(j.id::text, 1))
+),
 tenant_slots as materialized (
   select t.id, s.slot, s.nth
-  from tenants t cross join lateral (
+  from tenants_in_hand t cross join lateral (
     select slot, row_number() over (order by slot) as nth
     from generate_series(1, t.max_running) slot
     where not exists (select from leases l where l.tenant_id = t.id and l.tenant_slot = slot)
     order by slot
-    limit greatest(0, t.max_running - (select count(*) from leases l where l.tenant_id = t.id))
+    limit least($4, greatest(0, t.max_running - (select count(*) from leases l where l.tenant_id = t.id)))
   ) s
-  where t.max_running is not null and t.id in (select tenant_id from picked)
 ),
 job_slots as materialized (
   select j.id, s.slot, s.nth
-  from jobs j cross join lateral (
+  from jobs_in_hand j cross join lateral (
     select slot, row_number() over (order by slot) as nth
     from generate_series(1, j.max_running) slot
     where not exists (select from leases l where l.job_id = j.id and l.job_slot = slot)
     order by slot
-    limit greatest(0, j.max_running
-      - (select count(*) from leases l where l.tenant_id = j.tenant_id and l.job_id = j.id))
+    limit least($4, greatest(0, j.max_running
+      - (select count(*) from leases l where l.tenant_id = j.tenant_id and l.job_id = j.id)))
   ) s
-  where j.max_running is not null and j.id in (select job_id from picked)
+),
+met as materialized (
+  select n.*, n.bytes + j.bytes as bytes_with_job, j.timeout_seconds, ts.slot as tenant_slot, js.slot as job_slot,
+    case when lj.id is not null then n.job_id else n.tenant_id end as limited_line,
+    case
+      when lt.id is not null and th.id is null or lj.id is not null and jh.id is null then 'busy'
+      when lt.id is not null and ts.slot is null or lj.id is not null and js.slot is null then 'blocked'
+      else 'free'
+    end as state
+  from (
+    select p.*,
+      row_number() over (partition by p.tenant_id order by p.place) as of_tenant,
+      row_number() over (partition by p.job_id order by p.place) as of_job
+    from picked p
+  ) n
+    join jobs_met j on j.id = n.job_id
+    left join tenants_limited lt on lt.id = n.tenant_id
+    left join tenants_in_hand th on th.id = n.tenant_id
+    left join tenant_slots ts on ts.id = n.tenant_id and ts.nth = n.of_tenant
+    left join jobs_limited lj on lj.id = n.job_id
+    left join jobs_in_hand jh on jh.id = n.job_id
+    left join job_slots js on js.id = n.job_id and js.nth = n.of_job
 ),
 chosen as materialized (
-  select n.*, ts.slot as tenant_slot, js.slot as job_slot, j.timeout_seconds
-  from numbered n
-    cross join lateral (select t.max_running from tenants t where t.id = n.tenant_id) t
-    cross join lateral (select j.max_running, j.timeout_seconds from jobs j where j.id = n.job_id) j
-    left join tenant_slots ts on ts.id = n.tenant_id and ts.nth = n.of_tenant
-    left join job_slots js on js.id = n.job_id and js.nth = n.of_job
-  where n.bytes_before < $7
-    and (t.max_running is null or ts.slot is not null)
-    and (j.max_running is null or js.slot is not null)
-  order by n.place
+  select f.*
+  from (
+    select m.*, sum(m.bytes_with_job) over (order by m.place) - m.bytes_with_job as bytes_before
+    from met m where m.state = 'free'
+  ) f
+  where f.bytes_before < $7
+  order by f.place
+),
+-- What a limit forbids goes back to the head of its line and is not met again until there is room.
+blocked as (
+  insert into parked (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at, line)
+  select m.execution_id, m.tenant_id, m.job_id, m.queue_id, m.flow, m.attempt, m.tries, m.bytes,
+    parked_rank(m.tenant_id, m.queue_id) - $4 + m.place, m.ready_at, m.limited_line
+  from met m where m.state = 'blocked'
+  returning execution_id, tenant_id
 ),
 -- The call's own row: a lease_id that is here already claims nothing more.
 gate as (
@@ -105,14 +163,14 @@ leased as (
     now() + make_interval(secs => least($8, c.timeout_seconds + $9)),
     now() + make_interval(secs => c.timeout_seconds + $9)
   from gate g cross join chosen c
-  -- In one order everywhere, so that two claims cannot wait for each other's slots.
-  order by c.tenant_id, c.tenant_slot, c.job_slot
   on conflict do nothing
   returning execution_id
 ),
 taken as (
   delete from ready
-  where ctid = any (array(select c.row from chosen c join leased using (execution_id)))
+  where ctid = any (array(
+    select m.row from met m join (select execution_id from leased union all select execution_id from blocked) gone
+      using (execution_id)))
 ),
 -- The watermark, at most twice a second and only by claims that pass nobody's rows over. It goes to the
 -- lowest rank that this statement saw, and the walk begins at its value before.
@@ -132,6 +190,30 @@ advanced as (
   ) lowest
   where q.id = lowest.id
 ),
+advanced_theirs as (
+  update tenant_queues v
+  set scan_from = v.virtual_rank, virtual_rank = greatest(v.virtual_rank, lowest.rank), advanced_at = now()
+  from (
+    select v.queue_id, v.tenant_id, p.rank
+    from (select queue_id, tenant_id, min(rank) as rank from picked group by queue_id, tenant_id) p
+      join tenant_queues v using (queue_id, tenant_id)
+    where v.advanced_at < now() - interval '500 milliseconds'
+      and v.queue_id in (select id from lines where tenant_ids is not null)
+    for update of v skip locked
+  ) lowest
+  where v.queue_id = lowest.queue_id and v.tenant_id = lowest.tenant_id
+),
+began_theirs as (
+  insert into tenant_queues (queue_id, tenant_id, virtual_rank, advanced_at)
+  select p.queue_id, p.tenant_id, min(p.rank), now()
+  from picked p
+  where p.queue_id in (select id from lines where tenant_ids is not null)
+    and not exists (
+      select from tenant_queues v where v.queue_id = p.queue_id and v.tenant_id = p.tenant_id)
+  group by p.queue_id, p.tenant_id
+  order by p.queue_id, p.tenant_id
+  on conflict do nothing
+),
 seen as (
   insert into workers (token_id, worker_id, last_seen_at)
   select a.token_id, $3, now() from asked a
@@ -142,5 +224,7 @@ seen as (
 )
 select a.in_scope, now() + make_interval(secs => $8) as lease_expires_at,
   (select array_agg(c.execution_id order by c.place) from chosen c join leased using (execution_id)) as execution_ids,
-  (select t.ticked_at < now() - interval '1 second' from ticks t) as tick_due
+  (select array_agg(distinct b.tenant_id) from blocked b) as parked_tenants,
+  exists (select from met m where m.state = 'busy') as met_busy,
+  (select t.ticked_at not between now() - interval '1 second' and now() from ticks t) as tick_due
 from asked a

@@ -2,9 +2,9 @@
 -- $1 token hash, $2 execution id
 select e.id, e.tenant_id, e.job_id, j.name as job_name, q.name as queue, e.priority, e.input,
   e.scheduled_at, e.created_at, e.retried_from, j.max_attempts,
-  execution_status(l.execution_id is not null, r.tries, d.tries, d.due_at, last.status) as status,
-  coalesce(l.attempt, r.attempt, d.attempt, best.attempt, 0) as attempt,
-  coalesce(l.tries, r.tries, d.tries, last.tries, 0) as tries,
+  execution_status(l.execution_id is not null, coalesce(r.tries, p.tries), d.tries, d.due_at, last.status) as status,
+  coalesce(l.attempt, r.attempt, p.attempt, d.attempt, best.attempt, 0) as attempt,
+  coalesce(l.tries, r.tries, p.tries, d.tries, last.tries, 0) as tries,
   d.due_at, coalesce(l.progress, last.progress) as progress,
   coalesce(l.started_at, last.started_at) as started_at, last.finished_at, last.exit_code, last.error, last.result,
   coalesce(l.cancel_requested, false) as cancel_requested, l.worker_id, history.attempts
@@ -17,6 +17,7 @@ from (
   left join queues q on q.id = e.queue_id
   left join leases l on l.execution_id = e.id
   left join ready r on r.execution_id = e.id
+  left join parked p on p.execution_id = e.id
   left join delayed d on d.execution_id = e.id
   left join lateral (
     select a.* from attempts a where a.execution_id = $2 and a.execution_id = e.id

@@ -23,14 +23,15 @@ from (
       join queues q on q.id = e.queue_id
       cross join lateral (
         select
-          execution_status(l.execution_id is not null, r.tries, d.tries, d.due_at, last.status) as status,
-          coalesce(l.attempt, r.attempt, d.attempt, last.best, 0) as attempt,
+          execution_status(l.execution_id is not null, coalesce(r.tries, p.tries), d.tries, d.due_at, last.status) as status,
+          coalesce(l.attempt, r.attempt, p.attempt, d.attempt, last.best, 0) as attempt,
           coalesce(l.started_at, last.started_at) as started_at,
-          case when l.execution_id is null and r.execution_id is null and d.execution_id is null
+          case when l.execution_id is null and r.execution_id is null and p.execution_id is null and d.execution_id is null
             then last.finished_at end as finished_at
         from (select e.id) one
           left join leases l on l.execution_id = one.id
           left join ready r on r.execution_id = one.id
+          left join parked p on p.execution_id = one.id
           left join delayed d on d.execution_id = one.id
           left join lateral (
             select a.status, a.started_at, a.finished_at, max(a.attempt) over () as best

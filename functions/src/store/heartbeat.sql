@@ -5,7 +5,7 @@ with caller as materialized (
   where t.token_hash = $1
 ),
 held as materialized (
-  select l.execution_id, l.lease_id
+  select l.execution_id, l.lease_id, l.worker_id, c.id as token_id
   from leases l join queues q on q.id = l.queue_id cross join caller c
   where l.execution_id = any ($2) and l.lease_id = any ($3)
     and (c.queues is null or q.name = any (c.queues))
@@ -22,6 +22,15 @@ renewed as (
     using (execution_id, lease_id)
   where l.execution_id = h.execution_id
   returning l.execution_id, l.lease_id, l.expires_at, l.cancel_requested
+),
+seen as (
+  insert into workers (token_id, worker_id, last_seen_at)
+  select distinct h.token_id, h.worker_id, now() from held h
+  where not exists (
+    select from workers w
+    where w.token_id = h.token_id and w.worker_id = h.worker_id and w.last_seen_at > now() - interval '20 seconds')
+  order by 1, 2
+  on conflict (token_id, worker_id) do update set last_seen_at = excluded.last_seen_at
 )
 select now() + make_interval(secs => $5) as lease_expires_at,
   r.execution_id, r.lease_id, r.expires_at, r.cancel_requested

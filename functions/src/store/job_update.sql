@@ -34,7 +34,7 @@ changed as (
   where j.id = f.id
   returning j.*
 )
-select c.max_priority, m.id, m.name, m.command, m.image, m.env::text as env,
+select c.max_priority, m.tenant_id, m.id, m.name, m.command, m.image, m.env::text as env,
   coalesce($9, (select q.name from queues q where q.id = m.queue_id)) as queue, m.priority,
   m.timeout_seconds, m.max_running, m.max_attempts, m.backoff_seconds, m.backoff_factor, m.backoff_cap_seconds,
   m.created_at, m.updated_at, m.deleted_at

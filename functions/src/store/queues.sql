@@ -1,4 +1,4 @@
--- A page of queues by name, with counts that stop at $4 + 1. Rows of a tenant or job at its limit count as parked.
+-- A page of queues by name, with counts that stop at $4 + 1.
 -- One row without a name when there are none; no row if the token is a worker's and not good.
 -- $1 worker token hash or null for the operator, $2 cursor (a name) or null, $3 limit, $4 counted at most
 with caller as materialized (
@@ -9,21 +9,16 @@ with caller as materialized (
 )
 select q.*, now() as as_of
 from caller left join lateral (
-  select q.name, q.paused, line.waiting, line.parked,
+  select q.name, q.paused,
+    (select count(*) from (
+      select from ready r where r.queue_id = q.id and r.rank >= q.scan_from order by r.rank limit $4 + 1) x) as waiting,
+    (select count(*) from (select from parked p where p.queue_id = q.id limit $4 + 1) x) as parked,
     (select count(*) from (select from delayed d where d.queue_id = q.id limit $4 + 1) x) as delayed,
     (select count(*) from (select from leases l where l.queue_id = q.id limit $4 + 1) x) as running,
     (select extract(epoch from now() - min(r.ready_at))::float8
      from (select r.ready_at from ready r where r.queue_id = q.id and r.rank >= q.scan_from
            order by r.rank limit 1000) r) as oldest_waiting_seconds
-  from queues q cross join lateral (
-    select count(*) filter (where not x.parked) as waiting, count(*) filter (where x.parked) as parked
-    from (
-      select r.tenant_id = any (array(select id from full_tenants))
-        or r.job_id = any (array(select id from full_jobs)) as parked
-      from ready r where r.queue_id = q.id and r.rank >= q.scan_from
-      order by r.rank limit $4 + 1
-    ) x
-  ) line
+  from queues q
   where $2::text is null or q.name > $2
   order by q.name
   limit $3

@@ -1,5 +1,6 @@
 -- Ends the attempts whose leases are still held under the named lease ids, decides what follows and puts each
--- execution where that is: done, back in line, or a dead letter. One statement: all of it or nothing.
+-- execution where that is: done, back in line, or a dead letter. One statement: all of it or nothing. Names the
+-- tenants whose limits have room again.
 -- $1 token hash, or null for the controller itself; parallel arrays: $2 execution ids, $3 lease ids, $4 outcomes,
 -- $5 exit codes, $6 errors, $7 results, $8 retryable, $9 retry after seconds
 with caller as materialized (
@@ -54,9 +55,9 @@ recorded as (
 ),
 -- Given back: first in line, in the flow of rows that fell due, so that another worker starts it at once.
 given_back as (
-  insert into ready (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at)
+  insert into ready (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at, line)
   select d.execution_id, d.tenant_id, d.job_id, d.queue_id, d.priority + 1, d.attempt, d.tries, d.bytes,
-    q.virtual_rank, now()
+    q.virtual_rank, now(), case when d.job_slot is not null then d.job_id when d.tenant_slot is not null then d.tenant_id end
   from decided d join queues q on q.id = d.queue_id
   where d.outcome = 'released' and d.status <> 'CANCELLED'
 ),
@@ -77,5 +78,6 @@ buried as (
   from decided where status = 'FAILED'
 )
 select d.execution_id, d.lease_id, d.attempt, d.status,
+  case when d.tenant_slot is not null or d.job_slot is not null then d.tenant_id end as limited_tenant,
   case when d.status in ('RETRYING', 'PENDING') then d.next_attempt_at end as next_attempt_at
 from caller c left join decided d on true

@@ -7,14 +7,19 @@ with caller as materialized (
   where k.token_hash = $1
 ),
 job as materialized (
-  select j.*, octet_length(j.env::text) + coalesce(octet_length(array_to_string(j.command, '')), 0) as bytes
-  from jobs j join caller c on j.tenant_id = c.id
+  select j.* from jobs j join caller c on j.tenant_id = c.id
   where j.id = $2 and j.deleted_at is null
+),
+-- Where its executions wait for a limit's allowance; null if they need none.
+held_in as materialized (
+  select case when j.max_running is not null then j.id when c.max_running is not null then c.id end as line
+  from caller c cross join job j
 ),
 items as materialized (
   -- Ids in the order of the request.
-  select i.place, uuid7(now() + i.place * interval '1 microsecond') as id, i.input, i.scheduled_at, coalesce(i.priority, j.priority) as priority, i.env,
-    j.bytes + coalesce(octet_length(i.input), 0) + coalesce(octet_length(i.env), 0) as bytes,
+  select i.place, uuid7(now() + i.place * interval '1 microsecond') as id, i.input, i.scheduled_at,
+    coalesce(i.priority, j.priority) as priority, i.env,
+    coalesce(octet_length(i.input), 0) + coalesce(octet_length(i.env), 0) as bytes,
     coalesce(i.scheduled_at > now(), false) as is_later
   from unnest($3::text[], $4::timestamptz[], $5::smallint[], $6::text[])
       with ordinality as i (input, scheduled_at, priority, env, place)
@@ -72,29 +77,44 @@ later as (
 ),
 -- Start-time fair queueing. A flow's rows follow its last one in steps of unit / (weight × priority weight);
 -- a flow without rows begins at the rank being served. Concurrent calls read the same last rank, so each
--- takes the lowest free place k of its flow and begins k batches further on.
+-- takes the lowest free place k of its flow and begins k batches further on. What has a limit to wait for is
+-- ranked in its tenant's own order in the same way.
 flows as materialized (
-  select f.priority, f.step, f.count, greatest(q.virtual_rank, (
+  select f.priority, f.step, f.count, case when f.line is not null
+    then greatest(parked_rank(f.tenant_id, f.queue_id), (
+      select p.rank from parked p
+      where (p.tenant_id, p.queue_id, p.flow) = (f.tenant_id, f.queue_id, f.priority)
+      order by p.tenant_id desc, p.queue_id desc, p.flow desc, p.rank desc limit 1))
+    else greatest(q.virtual_rank, v.virtual_rank, (
       -- Compared as rows, so that only the index that begins with the flow gives this order.
       select r.rank from ready r
-      where (r.queue_id, r.tenant_id, r.flow, r.rank) >= (f.queue_id, f.tenant_id, f.priority, q.virtual_rank)
-        and (r.queue_id, r.tenant_id, r.flow) <= (f.queue_id, f.tenant_id, f.priority)
-      order by r.queue_id desc, r.tenant_id desc, r.flow desc, r.rank desc limit 1)) as base,
+      where (r.tenant_id, r.queue_id, r.flow, r.rank) >= (f.tenant_id, f.queue_id, f.priority, q.virtual_rank)
+        and (r.tenant_id, r.queue_id, r.flow) <= (f.tenant_id, f.queue_id, f.priority)
+      order by r.tenant_id desc, r.queue_id desc, r.flow desc, r.rank desc limit 1)) end as base,
     coalesce((select k from generate_series(0, 63) k
-      where pg_try_advisory_xact_lock(hashtext(concat(f.queue_id, f.tenant_id, f.priority)), k) limit 1), 64) as k
+      where pg_try_advisory_xact_lock(hashtext(concat(f.tenant_id, f.queue_id, f.priority)), k) limit 1), 64) as k
   from (
-    select i.priority, j.queue_id, c.id as tenant_id, $12 / (c.weight << i.priority / 25) as step, count(*) as count
-    from accepted a cross join caller c cross join job j cross join items i
+    select i.priority, j.queue_id, c.id as tenant_id, $12 / (c.weight << i.priority / 25) as step, count(*) as count, h.line
+    from accepted a cross join caller c cross join job j cross join held_in h cross join items i
     where not i.is_later
-    group by i.priority, j.queue_id, c.id, c.weight
-  ) f join queues q on q.id = f.queue_id
+    group by i.priority, j.queue_id, c.id, c.weight, h.line
+  ) f
+    join queues q on q.id = f.queue_id
+    left join tenant_queues v on v.queue_id = f.queue_id and v.tenant_id = f.tenant_id
+),
+ranked as materialized (
+  select i.id, a.tenant_id, j.id as job_id, j.queue_id, i.priority, i.bytes, h.line,
+    f.base + (f.k * f.count + row_number() over (partition by i.priority order by i.place)) * f.step as rank
+  from accepted a cross join job j cross join held_in h cross join items i join flows f on f.priority = i.priority
+  where not i.is_later
 ),
 waiting as (
   insert into ready (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at)
-  select i.id, a.tenant_id, j.id, j.queue_id, i.priority, 0, 0, i.bytes,
-    f.base + (f.k * f.count + row_number() over (partition by i.priority order by i.place)) * f.step, now()
-  from accepted a cross join job j cross join items i join flows f on f.priority = i.priority
-  where not i.is_later
+  select id, tenant_id, job_id, queue_id, priority, 0, 0, bytes, rank, now() from ranked where line is null
+),
+held_back as (
+  insert into parked (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at, line)
+  select id, tenant_id, job_id, queue_id, priority, 0, 0, bytes, rank, now(), line from ranked where line is not null
 )
 select c.max_priority, exists (select from job) as job_exists,
   (select max(i.priority) from items i) as highest_priority,
@@ -104,6 +124,7 @@ select c.max_priority, exists (select from job) as job_exists,
   (select extract(epoch from r.full_at - now())::float8 from tenant_rates r where r.tenant_id = c.id) as full_in_seconds,
   exists (select from admitted) as admitted,
   exists (select from accepted) as accepted,
+  (select r.tenant_id from ranked r where r.line is not null limit 1) as limited_tenant,
   (select array_agg(i.id order by i.place) from items i) as execution_ids,
   (select bool_or(i.is_later) from items i) as is_later
 from caller c

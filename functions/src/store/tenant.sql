@@ -3,8 +3,10 @@
 select t.id, t.name, t.weight, t.max_priority, t.max_running, t.rate_limit_per_second, t.created_at,
   (select count(*) from (select from leases l where l.tenant_id = t.id limit $2 + 1) x) as running,
   (select count(*) from (
-    select from queues q cross join lateral (
-      select from ready r where r.queue_id = q.id and r.tenant_id = t.id limit $2 + 1) y limit $2 + 1) x) as waiting,
+    select from ready r where r.tenant_id = t.id
+    union all
+    select from parked p where p.tenant_id = t.id
+    limit $2 + 1) x) as waiting,
   (select count(*) from (select from delayed d where d.tenant_id = t.id limit $2 + 1) x) as delayed
 from good_keys k join tenants t on t.id = k.tenant_id
 where k.token_hash = $1
