@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cli;
+mod concurrency;
 mod contract;
 mod executions;
 mod faults;

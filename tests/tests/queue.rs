@@ -241,3 +241,57 @@ async fn the_operator_and_the_tenant_see_what_waits_and_runs() {
     let held: Vec<_> = workers["items"][0]["executions"].as_array().unwrap().iter().map(text).collect();
     assert!(taken.iter().all(|execution| held.contains(&text(&execution["execution_id"]))));
 }
+
+#[tokio::test]
+async fn a_crowd_that_falls_due_at_once_leaves_every_tenant_its_turn() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let at = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+    for _ in 0..6 {
+        let runs = vec![json!({"scheduled_at": at}); 1000];
+        cell.post(&format!("/jobs/{job}/runs"), &cell.tenant, json!({"runs": runs})).await.ok();
+    }
+    let (other_id, other) = cell.new_tenant(json!({"name": "other"})).await;
+    let others = cell.new_job_of(&other, json!({"queue": "elsewhere"})).await;
+    cell.post(&format!("/jobs/{others}/run"), &other, json!({"scheduled_at": at})).await.ok();
+    cell.sql("update delayed set due_at = now() - interval '1 second'", &[]).await;
+    cell.tick().await;
+    let left = format!("select count(*) from delayed where tenant_id = '{other_id}'");
+    assert_eq!(cell.number(&left).await, 0, "the one row of the other tenant's is in line after one tick");
+    assert!(cell.number("select count(*) from delayed").await > 0, "one tick moves no more than it may");
+    cell.tick().await;
+    assert_eq!(cell.number("select count(*) from delayed").await, 0);
+    assert_eq!(cell.number("select count(*) from ready").await, 6001);
+}
+
+#[tokio::test]
+async fn a_worker_scoped_to_tenants_takes_theirs_in_fair_order_behind_a_mark_of_their_own() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    cell.run_many(&cell.tenant, &job, 50).await;
+    let (mine_id, mine) = cell.new_tenant(json!({"name": "mine"})).await;
+    let (second_id, second) = cell.new_tenant(json!({"name": "second"})).await;
+    let (job, seconds) = (cell.new_job_of(&mine, json!({})).await, cell.new_job_of(&second, json!({})).await);
+    cell.run_many(&mine, &job, 20).await;
+    cell.run_many(&second, &seconds, 20).await;
+    let token = cell.new_worker_token(json!({"name": "scoped", "tenant_ids": [mine_id, second_id]})).await;
+    let take = async |limit: u32| {
+        cell.sql("update tenant_queues set advanced_at = now() - interval '1 second'", &[]).await;
+        let body = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": limit});
+        let taken = cell.post("/internal/executions/dequeue", &token, body).await.ok();
+        taken["executions"].as_array().unwrap().clone()
+    };
+    for _ in 0..3 {
+        let taken = take(10).await;
+        let of_mine = taken.iter().filter(|execution| execution["tenant_id"] == json!(mine_id)).count();
+        assert_eq!((taken.len(), of_mine), (10, 5));
+    }
+    let marks = "select count(*) from tenant_queues where scan_from > 0";
+    assert_eq!(cell.number(marks).await, 2);
+    let moved = "select count(*) from queues where virtual_rank > 0";
+    assert_eq!(cell.number(moved).await, 0, "others' rows are not behind the queue's mark");
+    let urgent = cell.post(&format!("/jobs/{job}/run"), &mine, json!({"priority": 100})).await.ok();
+    assert_eq!(take(2).await.iter().filter(|e| e["execution_id"] == urgent["execution_id"]).count(), 1);
+    assert_eq!((take(100).await.len(), take(100).await.len()), (9, 0));
+    assert_eq!(cell.dequeue(100).await.1.len(), 50);
+}
