@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use jobplane_tests::{Cell, Reply, text};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 async fn keyed(cell: &Cell, path: &str, key: &str, body: Value) -> Reply {
     let request = cell.request(Method::POST, path, &cell.tenant, Some(body.to_string().into_bytes()));
@@ -194,6 +195,62 @@ async fn a_list_stays_right_while_rows_are_added_and_filters_by_state() {
     assert_eq!(running["items"].as_array().map(Vec::len), Some(2));
     let none = cell.get("/executions?queue=elsewhere", &cell.tenant).await.ok();
     assert_eq!((&none["items"], &none["next_cursor"]), (&json!([]), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_filtered_list_shows_each_row_once_while_rows_are_added() {
+    let cell = Cell::new().await;
+    let (old, new) = (cell.new_job(json!({})).await, cell.new_job(json!({})).await);
+    // Of the older job so many that the last row which a call may examine is in their middle.
+    let made = "with made as (
+        insert into executions (id, tenant_id, job_id, queue_id, priority, created_at)
+        select uuid7(now() - interval '1 minute' + n * interval '1 us'), $1::text::uuid,
+          (case when n <= 600 then $2::text else $3::text end)::uuid, 1, 0, now()
+        from generate_series(1, 10200) n returning id)
+      insert into attempts (execution_id, attempt, outcome, status, tries, finished_at)
+      select id, 0, 'cancelled', 'CANCELLED', 0, now() from made";
+    assert_eq!(cell.sql(made, &[&cell.tenant_id, &old, &new]).await, 10_200);
+    for _ in 0..4 {
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let adding = async {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                cell.run(&new).await;
+            }
+        };
+        let paging = async {
+            let (mut seen, mut cursor) = (Vec::new(), String::new());
+            loop {
+                let path = format!("/executions?job_id={old}&limit=1000{cursor}");
+                let page = cell.get(&path, &cell.tenant).await.ok();
+                seen.extend(page["items"].as_array().unwrap().iter().map(|item| text(&item["id"])));
+                let Some(next) = page["next_cursor"].as_str() else { break };
+                cursor = format!("&cursor={next}");
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            seen
+        };
+        let (seen, ()) = tokio::join!(paging, adding);
+        let each: BTreeSet<_> = seen.iter().collect();
+        assert_eq!((seen.len(), each.len()), (600, 600));
+    }
+}
+
+#[tokio::test]
+async fn an_execution_that_is_in_no_place_spoils_no_list() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let ids = cell.run_many(&cell.tenant, &job, 3).await;
+    cell.sql("delete from ready where execution_id = $1::text::uuid", &[&ids[1]]).await;
+    let (mut seen, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let page = cell.get(&format!("/executions?limit=1{cursor}"), &cell.tenant).await.ok();
+        seen.extend(page["items"].as_array().unwrap().iter().map(|item| text(&item["id"])));
+        pages += 1;
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!((seen, pages), (vec![ids[2].clone(), ids[0].clone()], 4));
+    cell.get(&format!("/executions/{}", ids[1]), &cell.tenant).await.refused(500, "internal");
 }
 
 #[tokio::test]

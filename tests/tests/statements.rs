@@ -44,7 +44,7 @@ struct Hot {
 /// Tables that are read by an index, whatever the statistics say.
 const GROWING: [&str; 7] = ["ready", "parked", "delayed", "leases", "executions", "attempts", "log_chunks"];
 
-const HOT: [Hot; 11] = [
+const HOT: [Hot; 12] = [
     Hot {
         file: "dequeue.sql",
         arguments: "'\\x01', ID, 'w', 100, null, null, 2500000, 60, 60",
@@ -88,6 +88,12 @@ const HOT: [Hot; 11] = [
         arguments: "5000, 1048576, false",
         indexes: &["delayed_due", "delayed_of", "ready_flow", "parked_flow"],
     },
+    Hot {
+        file: "executions.sql",
+        arguments: "'\\x01', null, null, null, null, null, ID, 100, 10000",
+        // executions_of, as a partition has it.
+        indexes: &["executions_tenant_id_id_idx"],
+    },
 ];
 
 /// Loads the tables that grow as a busy cell has them.
@@ -113,19 +119,23 @@ async fn reached(cell: &Cell, hot: &Hot) -> BTreeSet<(String, String, String)> {
     // An id of this week, so that the plan is that of a partition in use.
     let id = || format!("'{}'", uuid::Uuid::now_v7());
     let arguments = hot.arguments.replace("ID", &id()).replace("LEASE", &id());
+    let mut found = BTreeSet::new();
+    collect(&plan(cell, "costs off", hot.file, &arguments).await, &mut found);
+    found
+}
+
+/// The plan of a statement with these arguments.
+async fn plan(cell: &Cell, options: &str, file: &str, arguments: &str) -> Value {
     let explain = format!(
-        "deallocate all; prepare hot as {}; explain (format json, costs off) execute hot({arguments})",
-        statement(hot.file)
+        "deallocate all; prepare hot as {}; explain (format json, {options}) execute hot({arguments})",
+        statement(file)
     );
-    let answer =
-        cell.db.simple_query(&explain).await.unwrap_or_else(|error| panic!("{}: {error:?}", hot.file));
+    let answer = cell.db.simple_query(&explain).await.unwrap_or_else(|error| panic!("{file}: {error:?}"));
     let plan = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
     });
-    let mut found = BTreeSet::new();
-    collect(&serde_json::from_str(plan.expect("a plan")).expect("JSON"), &mut found);
-    found
+    serde_json::from_str(plan.expect("a plan")).expect("JSON")
 }
 
 fn collect(node: &Value, found: &mut BTreeSet<(String, String, String)>) {
@@ -155,7 +165,9 @@ async fn check(cell: &Cell, statistics: &str) {
         }
         for (table, node, index) in &found {
             let by_place = node == "Tid Scan";
-            let own_key = *index == format!("{table}_pkey");
+            // Where another index is meant, the primary key is a wrong turn.
+            let meant = hot.indexes.iter().any(|meant| meant.starts_with(&format!("{table}_")));
+            let own_key = *index == format!("{table}_pkey") && !meant;
             assert!(
                 by_place || own_key || hot.indexes.contains(&index.as_str()),
                 "{statistics}: {} reaches {table} by {node} {index}",
@@ -194,4 +206,31 @@ async fn hot_plans_are_the_intended_ones_with_fresh_empty_and_stale_statistics()
         .await
         .unwrap();
     check(&cell, "analysed while full, then emptied").await;
+}
+
+#[tokio::test]
+async fn a_list_has_its_order_from_the_index_that_begins_with_the_tenant_and_from_no_other() {
+    let cell = quiet_cell().await;
+    // Sorts only what comes in order from nowhere.
+    cell.db.batch_execute("set enable_sort = off; set enable_incremental_sort = off").await.unwrap();
+    let lists = [
+        ("executions.sql", "'\\x01', null, null, null, null, null, null, 100, 100", "executions_of"),
+        ("executions.sql", "'\\x01', 'FAILED', null, null, null, null, ID, 100, 10000", "executions_of"),
+        ("jobs.sql", "'\\x01', null, ID, 100", "jobs_of"),
+        ("keys.sql", "ID, null, 100", "tenant_keys_of"),
+    ];
+    for (file, arguments, index) in lists {
+        let arguments = arguments.replace("ID", &format!("'{}'", uuid::Uuid::now_v7()));
+        let sorts = async || {
+            let plan = plan(&cell, "costs off", file, &arguments).await.to_string();
+            plan.matches(r#""Node Type":"Sort""#).count()
+        };
+        let given = sorts().await;
+        // Without it there is nothing to walk, so that the whole must be sorted: a primary key would do for an order
+        // by id alone, and walk everyone's rows.
+        cell.db.batch_execute(&format!("begin; drop index {index}")).await.unwrap();
+        let without = sorts().await;
+        cell.db.batch_execute("rollback").await.unwrap();
+        assert!(without > given, "{file}: {given} and {without} sorts");
+    }
 }

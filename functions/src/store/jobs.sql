@@ -10,11 +10,12 @@ from (
       j.timeout_seconds, j.max_running, j.max_attempts, j.backoff_seconds, j.backoff_factor, j.backoff_cap_seconds,
       j.created_at, j.updated_at, j.deleted_at
     from jobs j join queues q on q.id = j.queue_id
-    where j.tenant_id = caller.tenant_id
+    -- Compared and ordered as rows, so that only the index that begins with the tenant gives this order.
+    where (j.tenant_id, j.id) < (caller.tenant_id, coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+      and (j.tenant_id, j.id) >= (caller.tenant_id, '00000000-0000-0000-0000-000000000000')
       and ($2::uuid is null or j.id = $2)
       and ($2::uuid is not null or j.deleted_at is null)
-      and ($3::uuid is null or j.id < $3)
-    order by j.id desc
+    order by j.tenant_id desc, j.id desc
     limit $4
   ) m on true
 order by m.id desc

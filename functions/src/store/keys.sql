@@ -4,8 +4,10 @@
 select k.*
 from tenants t left join lateral (
   select k.id, k.name, k.created_at, k.expires_at from tenant_keys k
-  where k.tenant_id = t.id and k.revoked_at is null and ($2::uuid is null or k.id < $2)
-  order by k.id desc
+  -- Compared and ordered as rows, so that only the index that begins with the tenant gives this order.
+  where (k.tenant_id, k.id) < (t.id, coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    and (k.tenant_id, k.id) >= (t.id, '00000000-0000-0000-0000-000000000000') and k.revoked_at is null
+  order by k.tenant_id desc, k.id desc
   limit $3
 ) k on true
 where t.id = $1
