@@ -170,7 +170,7 @@ pub struct HeartbeatResult {
     pub execution_id: Option<ExecutionId>,
     /// Whether the lease is still held.
     pub state: LeaseState,
-    /// Why an item was not taken as sent. A lease whose `progress` was refused is renewed all the same.
+    /// Why an item was not taken as sent. The lease that it names is renewed all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_code: Option<ErrorCode>,
 }

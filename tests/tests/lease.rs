@@ -298,6 +298,51 @@ async fn batches_answer_item_by_item() {
 }
 
 #[tokio::test]
+async fn a_held_lease_is_renewed_whatever_else_is_wrong_with_its_heartbeat() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let id = cell.run(&job).await;
+    let (lease, _) = cell.dequeue(1).await;
+    let beat = async |item: &Value| {
+        cell.sql("update leases set expires_at = now() - interval '1 hour'", &[]).await;
+        let beats = json!({"leases": [item]});
+        let answer = cell.post("/internal/executions/heartbeats", &cell.worker, beats).await.ok();
+        let renewed = cell.number("select count(*) from leases where expires_at > now()").await == 1;
+        (answer["results"][0].clone(), renewed)
+    };
+    let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
+    for mut item in [json!({"extra": 1}), json!({"progress": deep}), json!({"progress": 1, "extra": "\u{0}"})]
+    {
+        item["execution_id"] = json!(id);
+        item["lease_id"] = json!(lease);
+        let expected = json!({"execution_id": id, "state": "held", "error_code": "invalid_request"});
+        assert_eq!(beat(&item).await, (expected, true));
+    }
+    assert_eq!(cell.execution(&id).await["progress"], Value::Null, "what is refused is not kept");
+    let none = [
+        json!({"execution_id": id}),
+        json!({"execution_id": id, "lease_id": 7, "extra": 1}),
+        json!([id, lease]),
+    ];
+    for item in &none {
+        let (result, renewed) = beat(item).await;
+        assert_eq!((&result["state"], renewed), (&json!("lost"), false), "it names no lease");
+    }
+}
+
+#[tokio::test]
+async fn a_dequeue_that_found_nothing_may_take_something_when_it_is_repeated() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let lease = uuid::Uuid::new_v4().to_string();
+    assert_eq!(cell.dequeue_as(&lease, 1).await.len(), 0);
+    let first = cell.run(&job).await;
+    assert_eq!(ids(&cell.dequeue_as(&lease, 1).await), [first.as_str()]);
+    cell.run(&job).await;
+    assert_eq!(ids(&cell.dequeue_as(&lease, 1).await), [first.as_str()], "and from then on the same");
+}
+
+#[tokio::test]
 async fn a_dequeue_stops_at_its_byte_budget_and_hands_out_at_least_one() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;

@@ -1,7 +1,7 @@
 //! `PUT /internal/executions/{id}/heartbeat` and its batch: a worker is still at it, and hears of cancels.
 
 use crate::request::{Body, Checked, Id, TokenHash, WorkerToken, check, parse};
-use crate::routes::result::{batch_size, decided_before, refused, rejected};
+use crate::routes::result::{batch_size, decided_before, refused};
 use crate::{App, Error};
 use axum::Json;
 use axum::extract::State;
@@ -59,7 +59,8 @@ pub(crate) async fn heartbeats(
     Ok(Json(HeartbeatsResponse { lease_expires_at: renewed.expires_at, results }))
 }
 
-/// An item as far as it could be read. A lease is renewed even where its progress is refused.
+/// An item as far as it could be read. A lease that it names is renewed whatever else is wrong with it: a job does
+/// not die of a field.
 struct Item {
     id: Option<ExecutionId>,
     lease: Option<LeaseId>,
@@ -70,8 +71,8 @@ struct Item {
 fn read(json: &protocol::Json) -> Item {
     match parse::<HeartbeatItem>(json.get()) {
         Err(error) => {
-            let (id, problem) = rejected(json, &error);
-            Item { id, lease: None, progress: None, error_code: Some(problem.code) }
+            let (id, lease) = named(json);
+            Item { id, lease, progress: None, error_code: Some(error.problem().0.code) }
         }
         Ok(HeartbeatItem { execution_id, lease_id, progress }) => {
             let request = HeartbeatRequest { lease_id, progress };
@@ -80,6 +81,24 @@ fn read(json: &protocol::Json) -> Item {
             Item { id: Some(execution_id), lease: Some(lease_id), progress, error_code }
         }
     }
+}
+
+/// The two ids of an item that is not acceptable, as far as they can be read.
+fn named(json: &protocol::Json) -> (Option<ExecutionId>, Option<LeaseId>) {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Named {
+        execution_id: Option<protocol::Json>,
+        lease_id: Option<protocol::Json>,
+    }
+    fn id<T: serde::de::DeserializeOwned>(json: Option<protocol::Json>) -> Option<T> {
+        serde_json::from_str(json?.get()).ok()
+    }
+    // A list would be read as the fields in their order.
+    let object = Some(json.get()).filter(|text| text.starts_with('{'));
+    let Named { execution_id, lease_id } =
+        object.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    (id(execution_id), id(lease_id))
 }
 
 impl Item {
