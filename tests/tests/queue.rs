@@ -111,6 +111,51 @@ async fn a_rate_limit_admits_a_second_s_worth_and_says_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_changed_rate_works_at_once() {
+    let cell = Cell::new().await;
+    let (id, key) = cell.new_tenant(json!({"name": "slow", "rate_limit_per_second": 1})).await;
+    let job = cell.new_job_of(&key, json!({})).await;
+    let run = format!("/jobs/{job}/run");
+    let wait = async || {
+        let refused = cell.post(&run, &key, json!({})).await;
+        let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        refused.refused(429, "rate_limited");
+        wait
+    };
+    // One call may be more than a second's worth; what is owed then flows off at the rate.
+    cell.run_many(&key, &job, 1000).await;
+    assert!(wait().await > 900);
+    let tenant = format!("/tenants/{id}");
+    patch(&cell, &tenant, json!({"weight": 2})).await;
+    assert!(wait().await > 900, "another change leaves it as it was");
+    patch(&cell, &tenant, json!({"rate_limit_per_second": 100_000})).await;
+    cell.post(&run, &key, json!({})).await.ok();
+    patch(&cell, &tenant, json!({"rate_limit_per_second": 1})).await;
+    cell.run_many(&key, &job, 1000).await;
+    assert!(wait().await > 900, "a lowered one too");
+    patch(&cell, &tenant, json!({"rate_limit_per_second": null})).await;
+    cell.post(&run, &key, json!({})).await.ok();
+}
+
+#[tokio::test]
+async fn a_queue_that_is_listed_twice_is_refused() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    cell.run(&job).await;
+    let twice = json!(["default", "other", "default"]);
+    let dequeue = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": 1, "queues": twice});
+    let token = json!({"name": "twice", "queues": twice});
+    for (path, key, body) in
+        [("/internal/executions/dequeue", &cell.worker, dequeue), ("/worker-tokens", &cell.admin, token)]
+    {
+        let refused = cell.post(path, key, body).await.refused(422, "invalid_request");
+        let expected = json!([{"field": "queues", "detail": "\"default\" is there twice"}]);
+        assert_eq!(refused["errors"], expected, "{path}");
+    }
+    assert_eq!(cell.number("select count(*) from leases").await, 0);
+}
+
+#[tokio::test]
 async fn a_backlog_delays_another_tenant_s_first_row_by_about_one() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
