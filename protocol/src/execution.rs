@@ -380,6 +380,7 @@ impl Check for RetryDeadLetters {
 /// The answer to retrying many.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RetriedResponse {
-    /// How many were retried; fewer than the limit means that none is left.
+    /// How many were retried. Zero means that none is left that may be: what remains is of deleted jobs, or in the
+    /// hands of another call.
     pub retried: u32,
 }

@@ -173,6 +173,66 @@ async fn dead_letters_are_listed_retried_once_and_deleted() {
     assert_eq!(cell.dequeue(10).await.1.len(), 3);
 }
 
+/// Executions of this job that have failed for good.
+async fn dead(cell: &Cell, job: &str, count: usize) -> Vec<String> {
+    let ids = cell.run_many(&cell.tenant, job, count).await;
+    let (lease, taken) = cell.dequeue(1000).await;
+    assert_eq!(taken.len(), count);
+    for id in &ids {
+        cell.result(id, &lease, json!({"outcome": "failed", "retryable": false})).await.ok();
+    }
+    ids
+}
+
+#[tokio::test]
+async fn concurrent_retries_of_one_dead_letter_answer_the_same_execution() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let ids = dead(&cell, &job, 10).await;
+    let mut made = BTreeSet::new();
+    for id in &ids {
+        let path = format!("/executions/dlq/{id}/retry");
+        let replies = join_all((0..16).map(|_| cell.post(&path, &cell.tenant, json!({})))).await;
+        let all: BTreeSet<_> = replies.into_iter().map(|reply| text(&reply.ok()["execution_id"])).collect();
+        assert_eq!(all.len(), 1, "{all:?}");
+        made.extend(all);
+    }
+    assert_eq!((made.len(), cell.number("select count(*) from executions").await), (10, 20));
+}
+
+#[tokio::test]
+async fn a_retry_waits_for_another_call_that_has_its_dead_letter_in_hand() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let id = dead(&cell, &job, 1).await.remove(0);
+    cell.db.batch_execute("begin; select from dead_letters for update").await.unwrap();
+    let path = format!("/executions/dlq/{id}/retry");
+    let let_go = async {
+        while cell.number("select count(*) from pg_locks where not granted").await == 0 {
+            tokio::task::yield_now().await;
+        }
+        cell.db.batch_execute("rollback").await.unwrap();
+    };
+    let (reply, ()) = tokio::join!(cell.post(&path, &cell.tenant, json!({})), let_go);
+    assert_eq!(reply.ok()["retried_from"], json!(id));
+}
+
+#[tokio::test]
+async fn a_dead_letter_s_retry_goes_where_its_job_goes_now() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({"queue": "default"})).await;
+    let ids = dead(&cell, &job, 2).await;
+    let moved = json!({"queue": "moved"});
+    cell.call(Method::PATCH, &format!("/jobs/{job}"), &cell.tenant, Some(moved)).await.ok();
+    let one = cell.post(&format!("/executions/dlq/{}/retry", ids[0]), &cell.tenant, json!({})).await.ok();
+    assert_eq!(cell.execution(&text(&one["execution_id"])).await["queue"], "moved");
+    cell.post("/executions/dlq/retry", &cell.tenant, json!({})).await.ok();
+    cell.fall_due().await;
+    let body = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": 9, "queues": ["moved"]});
+    let taken = cell.post("/internal/executions/dequeue", &cell.worker, body).await.ok();
+    assert_eq!(taken["executions"].as_array().map(Vec::len), Some(2));
+}
+
 #[tokio::test]
 async fn a_list_stays_right_while_rows_are_added_and_filters_by_state() {
     let cell = Cell::new().await;

@@ -105,7 +105,7 @@ async fn retry(ids: &[ExecutionId], session: &Session) -> anyhow::Result<()> {
     })
 }
 
-/// A thousand at a time, until a call finds fewer than it asked for. What was retried is a dead letter no
+/// A thousand at a time, until a call finds none: a short one may only have met another call. What was retried is a dead letter no
 /// more, so the same command goes on where another stopped.
 async fn retry_all(args: &RetryAll, session: &Session) -> anyhow::Result<()> {
     let job_id = args.which.job_id(session).await?;
@@ -126,7 +126,7 @@ async fn retry_all(args: &RetryAll, session: &Session) -> anyhow::Result<()> {
             .with_context(|| format!("{} retried; the same command goes on", total.retried))?;
         total.retried += some.retried;
         counter.inc(some.retried.into());
-        if some.retried < limit {
+        if some.retried == 0 {
             break;
         }
     }
