@@ -12,7 +12,8 @@ pub struct Config {
     /// `JOBPLANE_ADMIN_TOKEN`: the operator's token, `jp_admin_CELL_…`. Without it the admin routes
     /// answer 401 to everyone.
     pub admin_token: Option<String>,
-    /// `JOBPLANE_CELL`: the name of this stack, part of every token it mints; `local` when absent.
+    /// `JOBPLANE_CELL`: the name of this stack, part of every token it mints: letters, digits and `-`; `local` when
+    /// absent.
     pub cell: String,
     /// `JOBPLANE_POOL_SIZE`: connections of one process, 1 to 100; 2 when absent, which suits a copy
     /// that serves one request at a time.

@@ -7,6 +7,9 @@ use deadpool_postgres::PoolError;
 use jobplane_protocol::{ErrorCode, FieldError, Problem};
 use tokio_postgres::error::SqlState;
 
+/// How long a caller waits before it tries again what could not be served, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
 /// Why a call did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -81,7 +84,10 @@ impl Error {
     /// The problem to answer, and how long to wait before trying again.
     pub(crate) fn problem(&self) -> (Problem, Option<u64>) {
         match self {
-            Self::Refused(problem) => (Problem::clone(problem), None),
+            Self::Refused(problem) => {
+                let wait = (problem.code == ErrorCode::Unavailable).then_some(RETRY_AFTER_SECONDS);
+                (Problem::clone(problem), wait)
+            }
             Self::RateLimited { retry_after_seconds } => {
                 let detail =
                     format!("the tenant's rate limit is reached; try again in {retry_after_seconds} s");
@@ -103,7 +109,7 @@ impl Error {
 
 fn unavailable() -> (Problem, Option<u64>) {
     let detail = "the database is away or full; whether the call took effect is not known: repeat it";
-    (Problem::new(ErrorCode::Unavailable, detail), Some(1))
+    (Problem::new(ErrorCode::Unavailable, detail), Some(RETRY_AFTER_SECONDS))
 }
 
 /// The connection broke, or the server is starting, stopping or full (classes 08, 53 and 57).

@@ -32,6 +32,9 @@ pub struct App {
 impl App {
     /// Makes the pool; connects only when a request needs it.
     pub fn new(config: &Config) -> Result<Self, Error> {
+        if !Token::names_cell(&config.cell) {
+            return Err(Error::Setup("JOBPLANE_CELL must be letters, digits and - only"));
+        }
         let admin = match &config.admin_token {
             None => None,
             Some(text) => {

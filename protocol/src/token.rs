@@ -42,10 +42,14 @@ impl Token {
             .into_iter()
             .find(|kind| text.starts_with(kind.prefix()))?;
         let (cell, secret) = text[kind.prefix().len()..].rsplit_once('_')?;
-        let named = !cell.is_empty() && cell.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let secret_ok =
             secret.len() == 64 && secret.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        (named && secret_ok).then(|| Self { text: text.to_owned(), kind })
+        (Self::names_cell(cell) && secret_ok).then(|| Self { text: text.to_owned(), kind })
+    }
+
+    /// Whether a cell may be called so: a token of another name could not be read back.
+    pub fn names_cell(name: &str) -> bool {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     }
 
     /// Who it speaks for.

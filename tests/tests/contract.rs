@@ -2,6 +2,7 @@
 
 use jobplane_functions::routes::table;
 use jobplane_protocol::ErrorCode;
+use jobplane_tests::Cell;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -110,5 +111,17 @@ fn collect(node: &Value, references: &mut BTreeSet<String>) {
             fields.values().for_each(|node| collect(node, references));
         }
         _ => {}
+    }
+}
+
+#[tokio::test]
+async fn a_control_plane_that_is_not_ready_says_when_to_ask_again() {
+    let cell = Cell::new().await;
+    cell.get("/readyz", "").await.ok();
+    for change in ["update refinery_schema_history set version = 0", "drop table refinery_schema_history"] {
+        cell.db.batch_execute(change).await.unwrap();
+        let reply = cell.get("/readyz", "").await;
+        assert_eq!(reply.headers["retry-after"], "1", "{change}");
+        reply.refused(503, "unavailable");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::requests::{World, name};
 use jobplane_functions::routes::{Answer, Caller, Route, table};
+use jobplane_functions::{App, Config};
 use jobplane_protocol::{Token, TokenKind};
 use jobplane_tests::{Cell, text};
 use reqwest::Method;
@@ -221,4 +222,24 @@ async fn a_lease_beyond_a_token_s_scope_is_lost_to_it() {
     assert_eq!(cell.execution(&id).await["progress"], Value::Null);
     // Its own worker is not disturbed.
     assert_eq!(cell.result(&id, &lease, json!({"outcome": "succeeded"})).await.ok()["status"], "SUCCEEDED");
+}
+
+#[tokio::test]
+async fn a_cell_whose_name_no_token_could_carry_is_refused_at_start() {
+    let config = |cell: &str| Config {
+        database_url: "postgresql://localhost/none".to_owned(),
+        admin_token: None,
+        cell: cell.to_owned(),
+        pool_size: 1,
+        lease_seconds: 60,
+    };
+    for bad in ["", "eu_1", "eu 1", "eü", "eu\n"] {
+        assert!(
+            App::new(&config(bad)).is_err_and(|error| error.to_string().contains("JOBPLANE_CELL")),
+            "{bad:?}"
+        );
+        let token = Token::mint(TokenKind::Tenant, bad, rand::random());
+        assert!(Token::parse(token.reveal()).is_none(), "{bad:?}");
+    }
+    assert!(App::new(&config("eu-1")).is_ok());
 }
