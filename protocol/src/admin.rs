@@ -190,8 +190,7 @@ impl Check for CreateWorkerToken {
     fn check(&self, checks: &mut Checks) {
         checks.name("name", &self.name);
         if let Some(queues) = &self.queues {
-            checks.items("queues", queues.len(), limits::MAX_QUEUES);
-            queues.iter().for_each(|queue| checks.name("queues", queue));
+            checks.queues("queues", queues);
         }
         if let Some(tenants) = &self.tenant_ids {
             checks.items("tenant_ids", tenants.len(), limits::MAX_TENANTS);

@@ -1,7 +1,7 @@
 //! What a request must satisfy beyond its types: collected field by field, answered all at once.
 
 use crate::{ErrorCode, FieldError, Json, limits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 /// A request that can say which of its fields are not acceptable.
@@ -67,6 +67,18 @@ impl Checks {
     pub fn items(&mut self, field: &str, count: usize, max: usize) {
         if count == 0 || count > max {
             self.refuse(field, format!("{count} items, 1 to {max} are accepted"));
+        }
+    }
+
+    /// The queues that a worker takes from, each once: a name given twice is a mistake in a configuration.
+    pub fn queues(&mut self, field: &str, queues: &[String]) {
+        self.items(field, queues.len(), limits::MAX_QUEUES);
+        let mut seen = BTreeSet::new();
+        for queue in queues {
+            self.name(field, queue);
+            if !seen.insert(queue) {
+                self.refuse(field, format!("{queue:?} is there twice"));
+            }
         }
     }
 

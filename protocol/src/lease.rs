@@ -36,8 +36,7 @@ impl Check for DequeueRequest {
         checks.name("worker_id", &self.worker_id);
         checks.range("limit", self.limit, 1..=limits::MAX_DEQUEUE);
         if let Some(queues) = &self.queues {
-            checks.items("queues", queues.len(), limits::MAX_QUEUES);
-            queues.iter().for_each(|queue| checks.name("queues", queue));
+            checks.queues("queues", queues);
         }
         if let Some(tenants) = &self.tenant_ids {
             checks.items("tenant_ids", tenants.len(), limits::MAX_TENANTS);
