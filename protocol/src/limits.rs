@@ -18,7 +18,7 @@ pub const MAX_PROGRESS_BYTES: usize = 4 * 1024;
 pub const MAX_LOG_CHUNK_BYTES: usize = 256 * 1024;
 /// Lines in one chunk of log lines.
 pub const MAX_LOG_CHUNK_LINES: usize = 10_000;
-/// The logs of one execution, all its attempts together; then a truncation line, then nothing.
+/// The logs of one execution as they are stored (JSON), all its attempts together; then a truncation line, then nothing.
 pub const MAX_LOG_BYTES: usize = 10 * 1024 * 1024;
 /// What one answer of log lines holds, about.
 pub const MAX_LOG_PAGE_BYTES: usize = 1_000_000;

@@ -394,6 +394,25 @@ async fn log_chunks_are_stored_once_in_order_and_fenced() {
 }
 
 #[tokio::test]
+async fn a_log_chunk_that_others_keep_overtaking_is_to_be_sent_again() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let id = cell.run(&job).await;
+    let (lease, _) = cell.dequeue(1).await;
+    // As it looks to a call that finds another one's chunk in its way each time, and never sees it.
+    let overtake = "create function overtake() returns trigger language plpgsql as 'begin return null; end';
+        create trigger overtake before insert on log_chunks for each row execute function overtake()";
+    cell.db.batch_execute(overtake).await.unwrap();
+    let body = json!({"lease_id": lease, "first_seq": 0, "lines": lines(&["a"])});
+    let path = format!("/internal/executions/{id}/logs");
+    let refused = cell.post(&path, &cell.worker, body.clone()).await;
+    assert_eq!(refused.headers["retry-after"], "1");
+    refused.refused(503, "unavailable");
+    cell.db.batch_execute("drop trigger overtake on log_chunks").await.unwrap();
+    assert_eq!(cell.post(&path, &cell.worker, body).await.ok(), json!({"next_seq": 1}));
+}
+
+#[tokio::test]
 async fn an_execution_s_log_ends_with_a_truncation_line_at_its_limit() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;

@@ -99,6 +99,119 @@ async fn a_log_chunk_is_accepted_up_to_its_bytes_and_its_lines() {
 }
 
 #[tokio::test]
+async fn empty_lines_count_against_the_log_s_limit() {
+    let cell = Cell::new().await;
+    let (id, lease) = held(&cell).await;
+    let line = json!({"at": "2026-01-01T00:00:00Z", "stream": "stdout", "text": ""});
+    let lines = vec![line; limits::MAX_LOG_CHUNK_LINES];
+    let path = format!("/internal/executions/{id}/logs");
+    for chunk in 0..20 {
+        let body = json!({"lease_id": lease, "first_seq": chunk * lines.len(), "lines": lines});
+        cell.post(&path, &cell.worker, body).await.ok();
+    }
+    let kept = cell.number("select sum(octet_length(lines)) from log_chunks where not truncated").await;
+    assert!(kept <= limits::MAX_LOG_BYTES as i64, "{kept}");
+    assert_eq!(cell.number("select count(*) from log_chunks where truncated").await, 1);
+}
+
+/// What a request is answered, and how large that is as Lambda counts it, escaped into a JSON text: it takes 6 MB.
+async fn weighed(cell: &Cell, request: reqwest::RequestBuilder) -> (Reply, usize) {
+    let reply = cell.send(request).await;
+    let bytes = json!(reply.body.to_string()).to_string().len();
+    assert!(bytes < 6_000_000, "{bytes} bytes");
+    (reply, bytes)
+}
+
+#[tokio::test]
+async fn a_refusal_stays_small_whatever_was_sent() {
+    let cell = Cell::new().await;
+    let env: serde_json::Map<_, _> = (0..150_000).map(|n| (format!("-{n}"), json!(""))).collect();
+    let long = "\"".repeat(1_000_000);
+    for (path, token, fields, errors) in [
+        ("/jobs", &cell.tenant, json!({"env": env}), limits::MAX_FIELD_ERRORS),
+        ("/jobs", &cell.tenant, json!({(long.as_str()): 1}), 1),
+        ("/jobs", &cell.tenant, json!({"env": {(long.as_str()): 1}}), 1),
+        ("/jobs", &cell.tenant, json!({"priority": long}), 1),
+        ("/worker-tokens", &cell.admin, json!({"queues": vec!["\n"; 100_000]}), limits::MAX_FIELD_ERRORS),
+    ] {
+        let mut body = json!({"name": "n", "command": ["true"]});
+        if path == "/worker-tokens" {
+            body = json!({"name": "n"});
+        }
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let request = cell.request(Method::POST, path, token, Some(body.to_string().into_bytes()));
+        let (reply, bytes) = weighed(&cell, request).await;
+        assert!(bytes < 100_000, "{bytes}");
+        let refused = reply.refused(422, "invalid_request");
+        let found = refused["errors"].as_array().unwrap();
+        assert_eq!(found.len(), errors);
+        for text in found.iter().flat_map(|error| [&error["field"], &error["detail"]]).map(text) {
+            assert!(text.len() <= limits::MAX_ERROR_TEXT_BYTES + '…'.len_utf8(), "{text}");
+        }
+    }
+    // In a batch every item may be bad.
+    let id = uuid::Uuid::now_v7();
+    let item = json!({"execution_id": id, "lease_id": id, ("x".repeat(2_000)): 1});
+    for (path, field) in [("heartbeats", "leases"), ("results", "results")] {
+        let body = json!({field: vec![&item; limits::MAX_BATCH]}).to_string().into_bytes();
+        let path = format!("/internal/executions/{path}");
+        let (reply, _) = weighed(&cell, cell.request(Method::POST, &path, &cell.worker, Some(body))).await;
+        assert_eq!(reply.ok()["results"].as_array().map(Vec::len), Some(limits::MAX_BATCH));
+    }
+    assert_eq!(cell.number("select count(*) from jobs").await, 0);
+}
+
+#[tokio::test]
+async fn a_page_of_large_items_is_short_and_goes_on_at_its_cursor() {
+    let cell = Cell::new().await;
+    let arguments = vec!["\u{1}".repeat(1_000); limits::MAX_COMMAND_BYTES / 1_000];
+    let job = cell.new_job(json!({"command": arguments})).await;
+    let copies = "insert into jobs select (x.c).* from (
+        select jsonb_populate_record(j, jsonb_build_object('id', uuid7(now() + n * interval '1 us'), 'name', n)) as c
+        from jobs j, generate_series(1, 59) n offset 0) x";
+    assert_eq!(cell.sql(copies, &[]).await, 59);
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let path = format!("/jobs?limit=1000{cursor}");
+        let (reply, _) = weighed(&cell, cell.request(Method::GET, &path, &cell.tenant, None)).await;
+        let page = reply.ok();
+        let items = page["items"].as_array().unwrap();
+        assert!(!items.is_empty());
+        seen.extend(items.iter().map(|item| text(&item["id"])));
+        pages += 1;
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!((seen.len(), seen.last()), (60, Some(&job)));
+    assert!((5..=10).contains(&pages), "{pages} pages");
+}
+
+#[tokio::test]
+async fn an_execution_with_a_long_history_shows_the_latest_of_it() {
+    let cell = Cell::new().await;
+    let (id, lease) = held(&cell).await;
+    let attempts = "insert into attempts (execution_id, attempt, outcome, status, tries, finished_at, error)
+        select $1::text::uuid, n, 'released', 'PENDING', 0, now() - interval '1 hour' + n * interval '1 s', $2
+        from generate_series($3::int, $4::int) n";
+    cell.sql("update leases set attempt = 3000", &[]).await;
+    cell.sql(attempts, &[&id, &"\u{1}".repeat(1_000), &2, &400]).await;
+    let read = async || {
+        let path = format!("/executions/{id}");
+        let (reply, _) = weighed(&cell, cell.request(Method::GET, &path, &cell.tenant, None)).await;
+        let attempts = reply.ok()["attempts"].as_array().unwrap().clone();
+        attempts.iter().map(|attempt| attempt["attempt"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    // As many as have errors of a megabyte in JSON, six for each byte of these, and the one that runs.
+    let numbers = read().await;
+    assert_eq!((numbers.len(), numbers[0], numbers[166], numbers[167]), (168, 234, 400, 3000));
+    cell.sql(attempts, &[&id, &"", &401, &2_400]).await;
+    let numbers = read().await;
+    assert_eq!((numbers.len(), numbers[0]), (limits::MAX_PAGE as usize + 1, 1_401));
+    cell.result(&id, &lease, json!({"outcome": "succeeded"})).await.ok();
+    assert_eq!(read().await.last(), Some(&3_000));
+}
+
+#[tokio::test]
 async fn a_request_is_accepted_up_to_its_size() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;

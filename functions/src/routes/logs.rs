@@ -36,12 +36,14 @@ pub(crate) async fn logs(
             Appended::Overtaken => {}
         }
     }
-    Err(Error::refused(ErrorCode::LeaseLost, "another call is writing this attempt's log"))
+    // Another call is writing this attempt's log. The lease may well be held: nothing is said against it.
+    Err(Error::TimedOut)
 }
 
 /// A chunk as it is stored: JSON text, so that any character survives.
 struct Chunk {
     line_count: i32,
+    /// What it takes of the execution's limit: as stored, so that empty lines are not free.
     bytes: i64,
     lines: String,
     /// What is stored instead when the execution's limit is passed.
@@ -65,10 +67,11 @@ impl Chunk {
             stream: Stream::Stderr,
             text: format!("[jobplane: the log ends here, {} bytes are kept]", limits::MAX_LOG_BYTES),
         };
+        let lines = text(&request.lines)?;
         Ok(Self {
             line_count: i32::try_from(request.lines.len()).unwrap_or(i32::MAX),
-            bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
-            lines: text(&request.lines)?,
+            bytes: i64::try_from(lines.len()).unwrap_or(i64::MAX),
+            lines,
             truncation: text(&[truncation])?,
         })
     }
