@@ -67,10 +67,7 @@ impl Error {
 
     /// A refusal of one field.
     pub(crate) fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::fields(
-            ErrorCode::InvalidRequest,
-            vec![FieldError { field: field.into(), detail: detail.into() }],
-        )
+        Self::fields(ErrorCode::InvalidRequest, vec![FieldError::new(field, detail)])
     }
 
     /// No token, or none that is known and still good.

@@ -5,10 +5,10 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::{HeaderMap, header, request::Parts};
 use jobplane_protocol::{
-    Check, Checks, ErrorCode, ExecutionId, FieldError, JobId, KeyId, Page, PageQuery, TenantId, Token,
-    TokenId, TokenKind, limits,
+    Check, Checks, ErrorCode, ExecutionId, JobId, KeyId, Page, PageQuery, TenantId, Token, TokenId,
+    TokenKind, limits,
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use std::str::FromStr;
 
@@ -208,10 +208,19 @@ impl<C: FromStr> PageOf<C> {
 }
 
 impl<C> PageOf<C> {
-    /// The page that these items are: a full one may have another after it, which begins behind its last item.
-    pub(crate) fn page<T>(&self, items: Vec<T>, place: impl Fn(&T) -> String) -> Page<T> {
+    /// The page that these items are, as far as an answer can bear them. A full one, and one that was cut, may have
+    /// another after it, which begins behind its last item.
+    pub(crate) fn page<T: Serialize>(&self, mut items: Vec<T>, place: impl Fn(&T) -> String) -> Page<T> {
         let full = i64::try_from(items.len()) == Ok(self.limit);
-        let next_cursor = items.last().filter(|_| full).map(place);
+        let mut bytes = 0_usize;
+        let fits = items.iter().take_while(|item| {
+            bytes = bytes.saturating_add(serde_json::to_vec(item).map_or(usize::MAX, |text| text.len()));
+            bytes <= limits::MAX_PAGE_BYTES
+        });
+        let fits = fits.count().max(1);
+        let cut = fits < items.len();
+        items.truncate(fits);
+        let next_cursor = items.last().filter(|_| full || cut).map(place);
         Page { items, next_cursor }
     }
 }
@@ -302,12 +311,6 @@ pub(crate) fn header_text(
     let Some(value) = headers.get(name) else { return Ok(None) };
     match value.to_str() {
         Ok(text) if !text.is_empty() && text.len() <= max_bytes => Ok(Some(text.to_owned())),
-        _ => Err(Error::fields(
-            ErrorCode::InvalidRequest,
-            vec![FieldError {
-                field: name.to_owned(),
-                detail: format!("must be 1 to {max_bytes} visible ASCII characters"),
-            }],
-        )),
+        _ => Err(Error::field(name, format!("must be 1 to {max_bytes} visible ASCII characters"))),
     }
 }

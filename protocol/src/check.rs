@@ -28,9 +28,11 @@ impl Checks {
         Err((checks.too_large.unwrap_or(ErrorCode::InvalidRequest), checks.errors))
     }
 
-    /// Adds a complaint about `field`.
+    /// Adds a complaint about `field`, unless there are as many already as an answer names.
     pub fn refuse(&mut self, field: impl Into<String>, detail: impl Into<String>) {
-        self.errors.push(FieldError { field: field.into(), detail: detail.into() });
+        if self.errors.len() < limits::MAX_FIELD_ERRORS {
+            self.errors.push(FieldError::new(field, detail));
+        }
     }
 
     /// Text that PostgreSQL can hold (no NUL) of at most `max` bytes.

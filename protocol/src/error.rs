@@ -1,5 +1,6 @@
 //! How the API says no: RFC 9457 problem documents with a stable code.
 
+use crate::limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +121,22 @@ pub struct FieldError {
     pub detail: String,
 }
 
+impl FieldError {
+    /// A refusal of this field. Both texts may repeat what the caller sent, so both are cut to what an answer can bear.
+    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { field: cut(field.into()), detail: cut(detail.into()) }
+    }
+}
+
+/// The text, or its beginning if it is too long for an error.
+fn cut(mut text: String) -> String {
+    if text.len() > limits::MAX_ERROR_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(limits::MAX_ERROR_TEXT_BYTES));
+        text.push('…');
+    }
+    text
+}
+
 /// The body of every error, `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
@@ -133,7 +150,7 @@ pub struct Problem {
     pub code: ErrorCode,
     /// What happened and what to do, safe to show to a person.
     pub detail: String,
-    /// The fields that were refused, where there are some.
+    /// The fields that were refused, where there are some: the first 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     /// With `log_gap`: the sequence number that is expected next.
@@ -151,7 +168,7 @@ impl Problem {
             title: code.title().to_owned(),
             status: code.status(),
             code,
-            detail: detail.into(),
+            detail: cut(detail.into()),
             errors: Vec::new(),
             next_seq: None,
         }

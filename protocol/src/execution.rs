@@ -254,7 +254,7 @@ pub struct Execution {
     pub cancel_requested: bool,
     /// The dead letter that it is the retry of.
     pub retried_from: Option<ExecutionId>,
-    /// Its attempts, oldest first, the running one included.
+    /// Its attempts, oldest first, the running one included. Of very many, or with very long errors, only the latest.
     pub attempts: Vec<Attempt>,
 }
 

@@ -22,6 +22,14 @@ pub const MAX_LOG_CHUNK_LINES: usize = 10_000;
 pub const MAX_LOG_BYTES: usize = 10 * 1024 * 1024;
 /// What one answer of log lines holds, about.
 pub const MAX_LOG_PAGE_BYTES: usize = 1_000_000;
+/// Refused fields that one error names.
+pub const MAX_FIELD_ERRORS: usize = 100;
+/// Each text of an error, about; what is longer is cut.
+pub const MAX_ERROR_TEXT_BYTES: usize = 200;
+/// What one page of a list holds, about; then it is short, with a cursor. Always at least one item.
+pub const MAX_PAGE_BYTES: usize = 2_500_000;
+/// The error texts in the history of one execution; its oldest attempts are left out beyond it.
+pub const MAX_HISTORY_BYTES: usize = 1_000_000;
 /// How deep input, result and progress may nest, so that no reader's parser gives up on them.
 pub const MAX_JSON_DEPTH: usize = 100;
 
@@ -29,7 +37,7 @@ pub const MAX_JSON_DEPTH: usize = 100;
 pub const MAX_DEQUEUE: u32 = 1_000;
 /// Items of a batch of heartbeats, results or runs.
 pub const MAX_BATCH: usize = 1_000;
-/// Items of a page of a list.
+/// Items of a page of a list, attempts in the history of an execution.
 pub const MAX_PAGE: u32 = 1_000;
 /// Items of a page when the request does not say.
 pub const DEFAULT_PAGE: u32 = 100;

@@ -29,7 +29,9 @@ pub(crate) async fn execution(
     TenantKey(token): TenantKey,
     Id(id): Id<ExecutionId>,
 ) -> Result<Json<Execution>, Error> {
-    let row = app.db.row(EXECUTION, &[&token.bytes(), &id.0]).await?.ok_or_else(Error::unauthorized)?;
+    let budget = i64::try_from(limits::MAX_HISTORY_BYTES).unwrap_or(i64::MAX);
+    let binds: [&dyn crate::store::Bind; 4] = [&token.bytes(), &id.0, &i64::from(limits::MAX_PAGE), &budget];
+    let row = app.db.row(EXECUTION, &binds).await?.ok_or_else(Error::unauthorized)?;
     if row.try_get::<_, Option<Uuid>>("id")?.is_none() {
         return Err(missing::<ExecutionId>());
     }

@@ -1,5 +1,6 @@
--- One execution of the caller's, whole: the facts, where its row is, and its attempts.
--- $1 token hash, $2 execution id
+-- One execution of the caller's, whole: the facts, where its row is, and its attempts: the latest $3 at most, and as
+-- many as have error texts of $4 bytes (and one).
+-- $1 token hash, $2 execution id, $3 attempts at most, $4 bytes
 select e.id, e.tenant_id, e.job_id, j.name as job_name, q.name as queue, e.priority, e.input,
   e.scheduled_at, e.created_at, e.retried_from, j.max_attempts,
   execution_status(l.execution_id is not null, coalesce(r.tries, p.tries), d.tries, d.due_at, last.status) as status,
@@ -28,4 +29,11 @@ from (
     select json_agg(json_build_object('attempt', a.attempt, 'outcome', a.outcome, 'worker_id', a.worker_id,
         'started_at', a.started_at, 'finished_at', a.finished_at, 'exit_code', a.exit_code, 'error', a.error)
       order by a.finished_at, a.attempt)::text as attempts
-    from attempts a where a.execution_id = $2 and a.execution_id = e.id) history on true
+    from (
+      select a.*, coalesce(sum(octet_length(to_json(a.error)::text)) over (
+        order by a.finished_at desc, a.attempt desc rows between unbounded preceding and 1 preceding), 0) as bytes_after
+      from attempts a where a.execution_id = $2 and a.execution_id = e.id
+      order by a.finished_at desc, a.attempt desc
+      limit $3
+    ) a
+    where a.bytes_after < $4) history on true
