@@ -3,7 +3,6 @@
 use jobplane_protocol::{Priority, Status};
 use std::fmt;
 use std::str::FromStr;
-use uuid::Uuid;
 
 /// A limit, or `none` for no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +32,8 @@ impl FromStr for Limit {
 }
 
 /// Reads an id.
-pub(crate) fn id<T: From<Uuid>>(text: &str) -> Result<T, String> {
-    let id: Uuid = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not an id such as 01a20c60-e778-7f28-9888-04efef158136"))?;
-    Ok(id.into())
+pub(crate) fn id<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an id such as 01a20c60-e778-7f28-9888-04efef158136"))
 }
 
 /// Reads a priority.
@@ -62,6 +58,7 @@ pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     #[test]
     fn values_are_read_or_refused_with_what_is_accepted() {

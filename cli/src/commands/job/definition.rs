@@ -117,7 +117,7 @@ mod tests {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let made = CreateJob { command: Some(vec!["true".into()]), ..CreateJob::default() };
         let job = Job {
-            id: uuid::Uuid::nil().into(),
+            id: jobplane_protocol::JobId(uuid::Uuid::nil()),
             name: "n".into(),
             command: made.command,
             image: None,

@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_key_tells_apart_what_is_not_the_same_request() {
         let batch = |lines: &str| Batches::of(lines.as_bytes(), true).next().unwrap().unwrap();
-        let (one, two) = (JobId::from(uuid::Uuid::nil()), JobId::from(uuid::Uuid::max()));
+        let (one, two) = (JobId(uuid::Uuid::nil()), JobId(uuid::Uuid::max()));
         let key = batch("1\n2").idempotency_key(one, 0, None);
         assert!(key.len() <= limits::MAX_IDEMPOTENCY_KEY_BYTES);
         assert_eq!(batch("1\n2\n").idempotency_key(one, 0, None), key);
