@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DequeueRequest {
-    /// A fresh UUID of the worker's choice. The same one again answers the executions that it
-    /// still holds, and nothing new.
+    /// A fresh UUID of the worker's choice. Once it took something, the same one again answers the executions that
+    /// it still holds, and nothing new; a call that found nothing may take something when it is repeated.
     pub lease_id: LeaseId,
     /// The worker's own name, for people; at most 200 bytes.
     pub worker_id: String,
