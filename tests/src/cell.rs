@@ -1,5 +1,6 @@
 //! A cell: one database and one control plane over it, with a tenant and a worker token, served on loopback.
 
+use jobplane::local::postgres::Server;
 use jobplane_functions::{App, Config, migrate, router};
 use jobplane_protocol::{Token, TokenKind, limits};
 use reqwest::Method;
@@ -74,17 +75,31 @@ impl Cell {
                 .await
                 .expect("it does not panic")
         };
-        Self::over(database_url, &functions_url, lease_seconds).await
+        Self::over(database_url, &functions_url, lease_seconds, 8).await
     }
 
-    /// A cell over a migrated database, which its functions reach by another URL, such as a pooler's.
-    pub async fn over(database_url: String, functions_url: &str, lease_seconds: i32) -> Self {
+    /// A cell over a fresh database of this server, whose functions have so many connections between them.
+    pub async fn on(server: &Server, lease_seconds: i32, pool_size: usize) -> Self {
+        let database_url = crate::server::database_on(server).await;
+        migrate(&database_url).await.expect("the migrations apply");
+        let functions_url = database_url.clone();
+        Self::over(database_url, &functions_url, lease_seconds, pool_size).await
+    }
+
+    /// A cell over a migrated database, which its functions reach by another URL, such as a pooler's, over so many
+    /// connections.
+    pub async fn over(
+        database_url: String,
+        functions_url: &str,
+        lease_seconds: i32,
+        pool_size: usize,
+    ) -> Self {
         let admin = Token::mint(TokenKind::Admin, "test", rand::random()).reveal().to_owned();
         let config = Config {
             database_url: functions_url.to_owned(),
             admin_token: Some(admin.clone()),
             cell: "test".to_owned(),
-            pool_size: 8,
+            pool_size,
             lease_seconds,
         };
         let app = App::new(&config).expect("the configuration is good");

@@ -1,5 +1,6 @@
 //! What tests and benchmarks of the whole platform stand on: a real PostgreSQL, the real routes, real HTTP.
 
+pub mod bench;
 mod cell;
 pub mod checker;
 mod fleet;

@@ -11,13 +11,16 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The run's server.
 pub fn server() -> &'static Server {
-    SERVER.get_or_init(|| {
-        let base = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-postgres");
-        std::fs::create_dir_all(&base).expect("target is writable");
-        remove_leftovers(&base);
-        let directory = base.join(std::process::id().to_string());
-        Server::start(&directory, Durability::None).expect("PostgreSQL starts")
-    })
+    SERVER.get_or_init(|| Server::start(&home("test-postgres"), Durability::None).expect("PostgreSQL starts"))
+}
+
+/// A folder of this process's own for a server's data, under this folder of the build's; those of processes that have
+/// ended are removed.
+pub(crate) fn home(folder: &str) -> PathBuf {
+    let base = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target").join(folder);
+    std::fs::create_dir_all(&base).expect("target is writable");
+    remove_leftovers(&base);
+    base.join(std::process::id().to_string())
 }
 
 /// Removes the data of runs that have ended.
@@ -32,7 +35,11 @@ fn remove_leftovers(base: &Path) {
 
 /// The URL of a fresh, empty database.
 pub async fn database() -> String {
-    let server = tokio::task::spawn_blocking(server).await.expect("it does not panic");
+    database_on(tokio::task::spawn_blocking(server).await.expect("it does not panic")).await
+}
+
+/// The URL of a fresh, empty database of this server.
+pub(crate) async fn database_on(server: &Server) -> String {
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let url = server.url_of("postgres");
     let (client, connection) =
