@@ -73,11 +73,10 @@ pub(super) async fn measure(stand: &Stand, report: &mut Report) {
         let line = "and with producers slower than the workers";
         report.at_least(line, &ratio("slow producers", what), 0.8);
     }
-    report.at_most(
-        "a control with the watermark off shows the collapse",
-        &ratio("watermark off", "jobs"),
-        0.5,
-    );
+    // At a tenth of the hold the collapse has only begun: then it is enough that the control misses the line.
+    let collapsed = if stand.quick { 0.8 } else { 0.5 };
+    let line = "a control with the watermark off shows the collapse";
+    report.at_most(line, &ratio("watermark off", "jobs"), collapsed);
 }
 
 fn ratio(name: &str, what: &str) -> String {

@@ -34,7 +34,7 @@ fn limit(place: usize) -> usize {
 }
 
 pub(super) async fn measure(stand: &Stand, report: &mut Report) {
-    let seconds = Duration::from_secs(stand.size(30) as u64).max(Duration::from_secs(8));
+    let seconds = Duration::from_secs(stand.size(30) as u64).max(Duration::from_secs(5));
     report.parameter(
         "tenants",
         format!("{TENANTS}, limits 5 to 15; every fifth has one job limited to 3 as well"),

@@ -19,7 +19,7 @@ pub(super) struct Stand {
 
 impl Stand {
     /// Starts the server. It keeps the time of every commit, so that a history can say what was true at once.
-    pub(super) async fn start(quick: bool, rounds: u32) -> anyhow::Result<Self> {
+    pub(super) async fn start(quick: bool) -> anyhow::Result<Self> {
         let home = server::home("bench-postgres");
         let server = Server::start(&home, Durability::Full)?;
         connect(&server.url_of("postgres"))
@@ -28,7 +28,7 @@ impl Stand {
             .await?;
         server.stop()?;
         let server = Server::start(&home, Durability::Full)?;
-        Ok(Self { server, home, quick, rounds, began: Instant::now() })
+        Ok(Self { server, home, quick, rounds: 1, began: Instant::now() })
     }
 
     /// A cell over a fresh database.
