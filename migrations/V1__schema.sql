@@ -18,6 +18,12 @@ language sql immutable parallel safe as $$
                 || '\x00000000000000000000'::bytea, 'hex')::uuid
 $$;
 
+-- When that id was minted, to the millisecond.
+create function uuid7_time(id uuid) returns timestamptz
+language sql immutable parallel safe as $$
+  select to_timestamp(('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
+$$;
+
 -- Definitions ----------------------------------------------------------------------------------
 
 create table tenants (
@@ -152,6 +158,8 @@ create table attempts (
   progress        text,
   primary key (execution_id, attempt)
 ) partition by range (execution_id);
+-- Rows lie in the order in which they ended: what ended lately is found without reading the rest.
+create index attempts_by_end on attempts using brin (finished_at);
 
 -- total_bytes runs over all attempts of the execution; truncated is set on the last chunk that is kept.
 create table log_chunks (
@@ -165,37 +173,235 @@ create table log_chunks (
   primary key (execution_id, attempt, first_seq)
 ) partition by range (execution_id);
 
--- What outlives its week (and anything that no week was made for).
-create table executions_kept partition of executions default;
-create table attempts_kept partition of attempts default;
-create table log_chunks_kept partition of log_chunks default;
+-- Ended badly. retried_as keeps a second retry from making a second execution.
+create table dead_letters (
+  execution_id uuid primary key,
+  tenant_id    uuid not null,
+  job_id       uuid not null,
+  attempts     integer not null,
+  reason       text not null,
+  failed_at    timestamptz not null,
+  retried_as   uuid
+) partition by range (execution_id);
+create index dead_letters_of on dead_letters (tenant_id, failed_at, execution_id) where retried_as is null;
 
--- Makes the weekly partitions of all facts up to a time. Each is made apart and then attached,
--- which lets reads and writes of the parent go on. A week that exists is left alone.
-create function make_partitions(until timestamptz) returns integer
-language plpgsql as $$
-declare
-  week  timestamp := date_trunc('week', now() at time zone 'utc');
-  fact  text;
-  part  text;
-  made  integer := 0;
+-- The facts, and the column of each that names the execution.
+create view facts as
+  select * from (values ('executions', 'id'), ('attempts', 'execution_id'), ('log_chunks', 'execution_id'),
+    ('dead_letters', 'execution_id')) f (fact, key);
+
+-- The partitions that every one of them has, in three kinds: weeks; before them all, without a lower bound, `kept`,
+-- which holds what outlives its week; and the default, for what no week was made, which has no bounds.
+create view partitions as
+  select substring(c.relname from '^executions_(.*)$') as name,
+    substring(bounds from 'FROM \(''([^'']+)')::uuid as lower, substring(bounds from 'TO \(''([^'']+)')::uuid as upper
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    cross join lateral pg_get_expr(c.relpartbound, c.oid) as bounds
+  where i.inhparent = 'executions'::regclass;
+
+-- Of two at once that change partitions, one does nothing.
+create function may_change_partitions() returns boolean
+language sql as $$ select pg_try_advisory_xact_lock(hashtext('partitions')) $$;
+
+create function week_name(week timestamptz) returns text
+language sql stable as $$ select to_char(week at time zone 'utc', 'IYYY"w"IW') $$;
+
+-- Makes a partition of every fact apart and then attaches it. Readers that touch the default wait no longer than the
+-- limit for it, and it for them.
+create function make_partition(name text, bounds text) returns void
+language plpgsql set lock_timeout = '500ms' as $$
+declare f record;
 begin
-  while week at time zone 'utc' < until loop
-    foreach fact in array array['executions', 'attempts', 'log_chunks'] loop
-      part := fact || to_char(week, '_IYYY"w"IW');
-      if to_regclass(part) is null then
-        execute format('create table %I (like %I including defaults including constraints including indexes)', part, fact);
-        execute format('alter table %I attach partition %I for values from (%L) to (%L)', fact, part,
-          uuid7_floor(week at time zone 'utc'), uuid7_floor((week + interval '1 week') at time zone 'utc'));
-        made := made + 1;
-      end if;
-    end loop;
-    week := week + interval '1 week';
+  for f in select fact, concat(fact, '_', name) as part from facts loop
+    execute format('create table %I (like %I including all)', f.part, f.fact);
+    execute format('alter table %I attach partition %I %s', f.fact, f.part, bounds);
   end loop;
-  return made;
 end
 $$;
-select make_partitions(now() + interval '30 days');
+
+-- Makes the partitions of the week that begins then, unless it has them.
+create function make_week(week timestamptz) returns boolean
+language plpgsql as $$
+begin
+  if not may_change_partitions() then
+    return false;
+  end if;
+  -- A statement of its own, as in all of these: what the one before us did is seen only now.
+  if exists (select from partitions where lower <= uuid7_floor(week) and upper > uuid7_floor(week)) then
+    return false;
+  end if;
+  perform make_partition(week_name(week),
+    format('for values from (%L) to (%L)', uuid7_floor(week), uuid7_floor(week + interval '168 hours')));
+  return true;
+end
+$$;
+
+-- Where rows lie in the default partition, it becomes the partition of the weeks that they take, and a new default
+-- takes its place: nothing is copied, however many they are. First these bounds are promised, then proved while others
+-- go on (`validate constraint`), so that attaching it reads nothing while they wait.
+create function bound_default(lower uuid, upper uuid) returns boolean
+language plpgsql set lock_timeout = '500ms' as $$
+declare f record;
+begin
+  if not may_change_partitions() then
+    return false;
+  end if;
+  if not exists (select from executions_default) then
+    return false;
+  end if;
+  for f in select *, concat(fact, '_default') as part from facts loop
+    execute format('alter table %I drop constraint if exists in_bounds, add constraint in_bounds '
+      'check (%I >= %L and %2$I < %4$L) not valid', f.part, f.key, lower, upper);
+  end loop;
+  return true;
+end
+$$;
+create function settle_default(lower uuid, upper uuid) returns boolean
+language plpgsql set lock_timeout = '500ms' as $$
+declare f record;
+begin
+  if not may_change_partitions() then
+    return false;
+  end if;
+  -- Without the promise, somebody else has settled it since.
+  if not exists (select from pg_constraint where conrelid = 'executions_default'::regclass and conname = 'in_bounds') then
+    return false;
+  end if;
+  lock table only executions, only attempts, only log_chunks, only dead_letters in access exclusive mode;
+  for f in select fact, concat(fact, '_default') as part, concat(fact, '_', week_name(uuid7_time(lower))) as week
+    from facts loop
+    execute format('alter table %I detach partition %I', f.fact, f.part);
+    execute format('alter table %I rename to %I', f.part, f.week);
+    execute format('alter table %I attach partition %I for values from (%L) to (%L)', f.fact, f.week, lower, upper);
+    execute format('alter table %I drop constraint in_bounds', f.week);
+  end loop;
+  perform make_partition('default', 'default');
+  return true;
+end
+$$;
+-- Takes the promise back.
+create function unbound_default() returns void
+language plpgsql set lock_timeout = '500ms' as $$
+declare f record;
+begin
+  for f in select fact from facts loop
+    execute format('alter table %I drop constraint if exists in_bounds', concat(f.fact, '_default'));
+  end loop;
+end
+$$;
+
+-- Executions of these partitions that had an attempt end since then. By name, because with a bound on the key the
+-- planner would walk a whole week by its primary key.
+create function ended_since(parts text[], since timestamptz, most integer) returns uuid[]
+language plpgsql set enable_bitmapscan = on as $$
+declare
+  part  text;
+  found uuid[];
+  ids   uuid[] := '{}';
+begin
+  foreach part in array parts loop
+    part := concat('attempts_', part);
+    -- What vacuum has not summarised yet would be read whole.
+    perform brin_summarize_new_values(i.indexrelid)
+    from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+    where i.indrelid = part::regclass and a.amname = 'brin';
+    execute format('select array_agg(x.execution_id) from (select execution_id from %I where finished_at > $1 limit $2) x',
+      part) into found using since, most;
+    ids := ids || found;
+  end loop;
+  return ids;
+end
+$$;
+
+-- Copies all facts of these executions, which lie before a bound, to another partition, where they are not there yet.
+create function copy_facts(part text, before uuid, ids uuid[]) returns void
+language plpgsql as $$
+declare f record;
+begin
+  for f in select * from facts loop
+    execute format('insert into %I select f.* from unnest($2) x (id) join %I f on f.%I = x.id where f.%3$I < $1 '
+      'on conflict do nothing', concat(f.fact, '_', part), f.fact, f.key) using before, ids;
+  end loop;
+end
+$$;
+
+-- Drops the oldest week if its time is over, and answers its name. What must live on (in flight, ended less than $1
+-- days ago, or a dead letter of less than $2 days) moves to a new `kept`, made of the old one's survivors and the
+-- week's, which takes the place of both. Not done if that were more than $3 rows. Only the swap keeps others waiting.
+create function drop_week(keep_days integer, keep_dead_letters_days integer, most integer) returns text
+language plpgsql set lock_timeout = '500ms' as $$
+declare
+  week  partitions;
+  kept  partitions;
+  next  text;
+  f     record;
+  ended uuid[];
+  ids   uuid[];
+  late  uuid[];
+begin
+  if not may_change_partitions() then
+    return null;
+  end if;
+  select * into week from partitions p where p.lower is not null order by p.lower limit 1;
+  -- A day more, so that what ended soon after its week was over need not move.
+  if week.upper is null or week.upper > uuid7_floor(now() - make_interval(days => keep_days + 1)) then
+    return null;
+  end if;
+  select * into kept from partitions p where p.lower is null and p.upper is not null;
+  next := 'kept_' || week_name(uuid7_time(week.upper));
+
+  ended := ended_since(array[kept.name, week.name], now() - make_interval(days => keep_days), most + 1);
+  select array_agg(x.id order by x.id) into ids from (
+    select i.execution_id as id from in_flight i where i.execution_id < week.upper
+    union
+    select unnest(ended)
+    union
+    select d.execution_id from dead_letters d where d.execution_id < week.upper
+      and d.retried_as is null and d.failed_at > now() - make_interval(days => keep_dead_letters_days)
+    limit most + 1) x;
+  if most < cardinality(ids) + (select count(*) from (
+    select from unnest(ids) x (id) cross join lateral (
+      select from attempts a where a.execution_id < week.upper and a.execution_id = x.id
+      union all
+      select from log_chunks k where k.execution_id < week.upper and k.execution_id = x.id) facts
+    limit most) counted) then
+    raise exception 'the week % stays: with what is kept already, more than % rows would have to live on', week.name, most;
+  end if;
+
+  for f in select *, concat(fact, '_', next) as part from facts loop
+    -- The check saves attaching it a scan.
+    execute format('create table %I (like %I including all, check (%I < %L))', f.part, f.fact, f.key, week.upper);
+  end loop;
+  perform copy_facts(next, week.upper, ids);
+
+  lock table only executions, only attempts, only log_chunks, only dead_letters in access exclusive mode;
+  -- What changed since: facts are added only to what a worker holds, or held within any statement's time; dead
+  -- letters are retried and deleted.
+  execute format('with changed as (delete from %I n where not exists (
+      select from dead_letters d where d.execution_id < $1 and d.execution_id = n.execution_id
+        and d.retried_as is not distinct from n.retried_as)
+    returning n.execution_id) select array_agg(execution_id) from changed', concat('dead_letters_', next))
+    into late using week.upper;
+  ended := ended_since(array[kept.name, week.name], now() - interval '1 hour', null);
+  select array_agg(x.id) into late from (
+    select l.execution_id as id from leases l where l.execution_id < week.upper
+    union select unnest(ended) union select unnest(late)) x;
+  perform copy_facts(next, week.upper, late);
+  for f in select *, concat(fact, '_', next) as part from facts loop
+    execute format('drop table %I, %I', concat(f.fact, '_', kept.name), concat(f.fact, '_', week.name));
+    execute format('alter table %I attach partition %I for values from (minvalue) to (%L)', f.fact, f.part, week.upper);
+  end loop;
+  return week.name;
+end
+$$;
+
+do $$
+declare this_week timestamptz := date_trunc('week', now(), 'UTC');
+begin
+  perform make_partition('kept_' || week_name(this_week), format('for values from (minvalue) to (%L)', uuid7_floor(this_week)));
+  perform make_partition('default', 'default');
+  perform make_week(w) from generate_series(this_week, now() + interval '30 days', interval '168 hours') w;
+end $$;
 
 -- Work in flight: an execution is in at most one of these; where it is, is its state ---------------
 
@@ -292,6 +498,11 @@ create unique index leases_tenant_slot on leases (tenant_id, tenant_slot);
 create unique index leases_job_slot on leases (job_id, job_slot) where job_slot is not null;
 create index leases_expiring on leases (expires_at);
 
+-- Whatever has not ended: retention moves its facts on.
+create view in_flight as
+  select execution_id from ready union all select execution_id from parked
+  union all select execution_id from delayed union all select execution_id from leases;
+
 -- Small tables that turn over all the time: vacuum them early and at full speed.
 alter table ready set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 alter table parked set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
@@ -320,18 +531,6 @@ language sql stable parallel safe as $$
     else ended
   end
 $$;
-
--- Ended badly. retried_as keeps a second retry from making a second execution.
-create table dead_letters (
-  execution_id uuid primary key,
-  tenant_id    uuid not null,
-  job_id       uuid not null,
-  attempts     integer not null,
-  reason       text not null,
-  failed_at    timestamptz not null,
-  retried_as   uuid
-);
-create index dead_letters_of on dead_letters (tenant_id, failed_at, execution_id) where retried_as is null;
 
 -- What makes calls safe to repeat -----------------------------------------------------------------
 
@@ -388,4 +587,6 @@ do $$ begin
   execute format('alter database %I set enable_incremental_sort = off', current_database());
   execute format('alter database %I set jit = off', current_database());
   execute format('alter database %I set random_page_cost = 1.1', current_database());
+  -- Whoever went away inside a transaction must not hold the tick for ever.
+  execute format('alter database %I set idle_in_transaction_session_timeout = %L', current_database(), '15s');
 end $$;

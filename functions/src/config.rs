@@ -4,6 +4,8 @@ use jobplane_protocol::limits;
 use std::env;
 use std::ops::RangeInclusive;
 
+const KEEP_DEAD_LETTERS: &str = "JOBPLANE_KEEP_DEAD_LETTERS_DAYS";
+
 /// What a function needs to know before it can answer.
 #[derive(Clone)]
 pub struct Config {
@@ -21,6 +23,12 @@ pub struct Config {
     /// `JOBPLANE_LEASE_SECONDS`: how long a lease lasts without a heartbeat, and how far a heartbeat extends it,
     /// 5 to 3,600; 60 when absent. A shorter one finds a dead worker sooner and costs more heartbeats.
     pub lease_seconds: i32,
+    /// `JOBPLANE_KEEP_DAYS`: how long an execution is kept after it ended, at least, 1 to 366; 30 when absent. It goes
+    /// with the week that it was asked for in, up to eight days later.
+    pub keep_days: i32,
+    /// `JOBPLANE_KEEP_DEAD_LETTERS_DAYS`: how long a dead letter that nobody retried or deleted is kept, at least, up to
+    /// 366 and not less than `JOBPLANE_KEEP_DAYS`; when absent 90, or `JOBPLANE_KEEP_DAYS` if that is more.
+    pub keep_dead_letters_days: i32,
 }
 
 /// A setting that is missing or not acceptable.
@@ -34,7 +42,11 @@ pub struct ConfigError {
 impl Config {
     /// Reads the settings from the environment.
     pub fn from_env() -> Result<Self, ConfigError> {
-        let setting = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        Self::read(|name| env::var(name).ok())
+    }
+
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let setting = |name: &str| variable(name).filter(|value| !value.is_empty());
         let number = |name: &'static str, range: RangeInclusive<i32>, absent: i32| match setting(name) {
             None => Ok(absent),
             Some(text) => text.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| {
@@ -42,7 +54,8 @@ impl Config {
                 ConfigError { name, problem }
             }),
         };
-        Ok(Self {
+        let keep_days = number("JOBPLANE_KEEP_DAYS", 1..=limits::MAX_KEEP_DAYS, limits::KEEP_DAYS)?;
+        let config = Self {
             database_url: setting("DATABASE_URL")
                 .ok_or(ConfigError { name: "DATABASE_URL", problem: "is not set".to_owned() })?,
             admin_token: setting("JOBPLANE_ADMIN_TOKEN"),
@@ -53,6 +66,55 @@ impl Config {
                 limits::MIN_LEASE_SECONDS..=limits::MAX_LEASE_SECONDS,
                 limits::LEASE_SECONDS,
             )?,
-        })
+            keep_days,
+            keep_dead_letters_days: number(
+                KEEP_DEAD_LETTERS,
+                1..=limits::MAX_KEEP_DAYS,
+                limits::KEEP_DEAD_LETTERS_DAYS.max(keep_days),
+            )?,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What one setting demands of another.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let Self { keep_days, keep_dead_letters_days: dead_letters, .. } = self;
+        if dead_letters < keep_days {
+            let problem = format!("{dead_letters} is less than JOBPLANE_KEEP_DAYS, which is {keep_days}");
+            return Err(ConfigError { name: KEEP_DEAD_LETTERS, problem });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(settings: &[(&str, &str)]) -> Result<(i32, i32), String> {
+        let all = [settings, &[("DATABASE_URL", "postgres:///")]].concat();
+        let config = Config::read(|name| {
+            all.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        });
+        config
+            .map(|config| (config.keep_days, config.keep_dead_letters_days))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_kept_is_kept_in_range_and_dead_letters_no_shorter_than_the_rest() {
+        let (days, dead) = ("JOBPLANE_KEEP_DAYS", "JOBPLANE_KEEP_DEAD_LETTERS_DAYS");
+        assert_eq!(read(&[]), Ok((30, 90)));
+        assert_eq!(read(&[(days, "120")]), Ok((120, 120)));
+        assert_eq!(read(&[(days, "1"), (dead, "1")]), Ok((1, 1)));
+        assert_eq!(read(&[(days, "366"), (dead, "366")]), Ok((366, 366)));
+        for (name, value) in
+            [(days, "0"), (days, "367"), (days, "-1"), (days, "a week"), (dead, "0"), (dead, "367")]
+        {
+            assert_eq!(read(&[(name, value)]), Err(format!("{name}: {value:?} is not 1 to 366")));
+        }
+        let refused = read(&[(days, "40"), (dead, "39")]);
+        assert_eq!(refused, Err(format!("{dead}: 39 is less than {days}, which is 40")));
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::routes::result::Ends;
 use crate::store::{self, Db};
-use crate::{App, Error};
+use crate::{App, Error, retention};
 use jobplane_protocol::limits;
 use std::time::Instant;
 use tokio_postgres::Row;
@@ -15,8 +15,8 @@ use uuid::Uuid;
 const BATCH: i64 = 5_000;
 /// Leases that one tick ends: each is a few rows more than the other kinds.
 const EXPIRE_BATCH: i64 = 1_000;
-/// How far ahead of now partitions are made, in days.
-const PARTITION_DAYS_AHEAD: i32 = 30;
+/// Batches of idempotency keys that one sweep forgets.
+const FORGET_BATCHES: usize = 200;
 /// A full lane's worth of rank: one row of a tenant of weight 1 at priority 0. Divides well by the weights.
 pub(crate) const RANK_UNIT: i32 = 1 << 20;
 
@@ -33,7 +33,6 @@ const DUE: &str = include_str!("store/due.sql");
 const STRAGGLERS: &str = include_str!("store/stragglers.sql");
 const PARKED_TENANTS_NEXT: &str = include_str!("store/parked_tenants.sql");
 const ADMIT: &str = include_str!("store/admit.sql");
-const PARTITIONS: &str = include_str!("store/partitions.sql");
 const ROTATE: &str = include_str!("store/rotate.sql");
 const ROTATION_DUE: &str = include_str!("store/rotation_due.sql");
 const FORGET: &str = include_str!("store/forget.sql");
@@ -129,8 +128,10 @@ pub struct Swept {
     pub stragglers: i64,
     /// Rows that were let in from behind a concurrency limit.
     pub admitted: i64,
-    /// Partitions that were made ahead.
-    pub partitions: i32,
+    /// Weeks that partitions were made for.
+    pub weeks_made: i32,
+    /// Weeks that were dropped because their time was over.
+    pub weeks_dropped: i32,
     /// Idempotency keys that were forgotten.
     pub forgotten: i64,
     /// Whether a new hour of remembered dequeues began.
@@ -138,19 +139,47 @@ pub struct Swept {
 }
 
 /// One round of the scheduled housekeeping, such as once a minute. Safe to run twice at once.
+///
+/// # Errors
+/// The first step's that failed. Each error is logged, and none keeps the steps after it from running.
 pub async fn sweep(app: &App) -> Result<Swept, Error> {
     let db = &app.db;
-    let mut swept = Swept::default();
-    if let Some(ticked) = tick(app).await? {
-        (swept.expired, swept.due) = (ticked.expired, ticked.due);
-        (swept.stragglers, swept.admitted) = (ticked.stragglers, ticked.admitted);
+    let mut failed = None;
+    let ticked = done("tick", tick(app).await, &mut failed).unwrap_or_default();
+    let swept = Swept {
+        expired: ticked.expired,
+        due: ticked.due,
+        stragglers: ticked.stragglers,
+        admitted: ticked.admitted,
+        rotated: done("rotating the dequeues", rotate(db).await, &mut failed),
+        forgotten: done("forgetting idempotency keys", forget(db).await, &mut failed),
+        weeks_made: done("making weeks ahead", retention::make_ahead(db).await, &mut failed)
+            + done("settling rows without a week", retention::settle(db).await, &mut failed),
+        weeks_dropped: done("dropping weeks behind", retention::drop_behind(app).await, &mut failed),
+    };
+    failed.map_or(Ok(swept), Err)
+}
+
+/// What a step did. Its error is logged and kept, if it is the first.
+fn done<T: Default>(step: &str, result: Result<T, Error>, failed: &mut Option<Error>) -> T {
+    result.unwrap_or_else(|error| {
+        tracing::error!(step, cause = %error, "a step of the sweep failed; the next sweep tries it again");
+        failed.get_or_insert(error);
+        T::default()
+    })
+}
+
+/// Forgets what nobody may repeat any more, batch by batch.
+async fn forget(db: &Db) -> Result<i64, Error> {
+    let mut forgotten = 0;
+    for _ in 0..FORGET_BATCHES {
+        let batch = count(&db.rows(FORGET, &[&limits::IDEMPOTENCY_HOURS, &BATCH]).await?)?;
+        forgotten += batch;
+        if batch < BATCH {
+            break;
+        }
     }
-    if let Some(row) = db.row(PARTITIONS, &[&PARTITION_DAYS_AHEAD]).await? {
-        swept.partitions = row.try_get("made")?;
-    }
-    swept.forgotten = count(&db.rows(FORGET, &[&limits::IDEMPOTENCY_HOURS, &BATCH]).await?)?;
-    swept.rotated = rotate(db).await?;
-    Ok(swept)
+    Ok(forgotten)
 }
 
 /// Begins a new hour of remembered dequeues when the current one is over.

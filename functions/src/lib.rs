@@ -7,6 +7,7 @@ pub mod lambda;
 mod migrations;
 mod openapi;
 mod request;
+mod retention;
 pub mod routes;
 mod store;
 
@@ -27,6 +28,8 @@ pub struct App {
     admin: Option<TokenHash>,
     cell: std::sync::Arc<str>,
     lease_seconds: i32,
+    keep_days: i32,
+    keep_dead_letters_days: i32,
 }
 
 impl App {
@@ -35,6 +38,7 @@ impl App {
         if !Token::names_cell(&config.cell) {
             return Err(Error::Setup("JOBPLANE_CELL must be letters, digits and - only"));
         }
+        config.check()?;
         let admin = match &config.admin_token {
             None => None,
             Some(text) => {
@@ -49,6 +53,8 @@ impl App {
             admin,
             cell: config.cell.as_str().into(),
             lease_seconds: config.lease_seconds,
+            keep_days: config.keep_days,
+            keep_dead_letters_days: config.keep_dead_letters_days,
         })
     }
 

@@ -89,3 +89,11 @@ pub const DEADLINE_GRACE_SECONDS: i32 = 60;
 pub const LOG_GRACE_SECONDS: i32 = 60;
 /// How long an idempotency key is remembered, in hours.
 pub const IDEMPOTENCY_HOURS: i32 = 24;
+
+/// How long an execution is kept after it ended, in days, unless the control plane is told otherwise.
+pub const KEEP_DAYS: i32 = 30;
+/// How long a dead letter is kept, in days, unless the control plane is told otherwise.
+pub const KEEP_DEAD_LETTERS_DAYS: i32 = 90;
+/// The longest that the control plane may be told to keep either, in days: every week kept is one more partition that
+/// a list has to look into.
+pub const MAX_KEEP_DAYS: i32 = 366;

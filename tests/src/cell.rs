@@ -101,6 +101,8 @@ impl Cell {
             cell: "test".to_owned(),
             pool_size,
             lease_seconds,
+            keep_days: limits::KEEP_DAYS,
+            keep_dead_letters_days: limits::KEEP_DEAD_LETTERS_DAYS,
         };
         let app = App::new(&config).expect("the configuration is good");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");

@@ -14,6 +14,7 @@ mod limits;
 mod paths;
 mod queue;
 mod requests;
+mod retention;
 mod shapes;
 mod statements;
 mod tenancy;

@@ -25,8 +25,8 @@ async fn every_statement_prepares_on_a_fresh_database_and_says_what_it_guarantee
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let sql = statement(&name);
         assert!(sql.starts_with("-- "), "{name} is headed by what it guarantees");
-        // The rotation is several statements, run as they are.
-        if name != "rotate.sql" {
+        // Several statements, run as they are.
+        if !["rotate.sql", "overflow_validate.sql"].contains(&name.as_str()) {
             cell.db.prepare(&sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         }
         seen += 1;

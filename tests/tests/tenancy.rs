@@ -232,6 +232,8 @@ async fn a_cell_whose_name_no_token_could_carry_is_refused_at_start() {
         cell: cell.to_owned(),
         pool_size: 1,
         lease_seconds: 60,
+        keep_days: 30,
+        keep_dead_letters_days: 90,
     };
     for bad in ["", "eu_1", "eu 1", "eü", "eu\n"] {
         assert!(

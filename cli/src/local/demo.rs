@@ -15,6 +15,7 @@ use collect::{Collector, Outcome};
 use figures::Figures;
 use files::Input;
 use indicatif::HumanCount;
+use jobplane_protocol::limits;
 use owo_colors::OwoColorize;
 use report::Report;
 use screen::Screen;
@@ -98,6 +99,8 @@ fn options(args: &Args, place: &Path, screen: &Arc<Screen>) -> Options {
         data_dir: place.join("platform"),
         database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
         lease_seconds: LEASE_SECONDS,
+        keep_days: limits::KEEP_DAYS,
+        keep_dead_letters_days: limits::KEEP_DEAD_LETTERS_DAYS,
         durability: Durability::Full,
         workers: WorkerOptions {
             count: args.workers.into(),

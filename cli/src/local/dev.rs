@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 /// What a lease may be, in seconds.
 const LEASES: RangeInclusive<i64> = limits::MIN_LEASE_SECONDS as i64..=limits::MAX_LEASE_SECONDS as i64;
+/// How long something may be kept, in days.
+const KEPT: RangeInclusive<i64> = 1..=limits::MAX_KEEP_DAYS as i64;
 
 /// What `jobplane dev` can be told.
 #[derive(Debug, clap::Args)]
@@ -42,6 +44,16 @@ pub struct Args {
         value_parser = clap::value_parser!(i32).range(LEASES))]
     pub lease_seconds: i32,
 
+    /// How long an execution is kept after it ended, at least, in days
+    #[arg(long, env = "JOBPLANE_KEEP_DAYS", default_value_t = limits::KEEP_DAYS, value_name = "DAYS",
+        value_parser = clap::value_parser!(i32).range(KEPT))]
+    pub keep_days: i32,
+
+    /// How long a dead letter is kept, at least, in days; not less than --keep-days [default: 90, or --keep-days]
+    #[arg(long, env = "JOBPLANE_KEEP_DEAD_LETTERS_DAYS", value_name = "DAYS",
+        value_parser = clap::value_parser!(i32).range(KEPT))]
+    pub keep_dead_letters_days: Option<i32>,
+
     /// Use this database instead of starting PostgreSQL
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
@@ -63,6 +75,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         data_dir: args.data_dir.clone(),
         database_url: args.database_url.filter(|url| !url.is_empty()),
         lease_seconds: args.lease_seconds,
+        keep_days: args.keep_days,
+        keep_dead_letters_days: args
+            .keep_dead_letters_days
+            .unwrap_or(limits::KEEP_DEAD_LETTERS_DAYS.max(args.keep_days)),
         durability: Durability::Full,
         workers: WorkerOptions {
             count: args.workers,

@@ -43,6 +43,10 @@ pub struct Options {
     pub database_url: Option<String>,
     /// How long a lease lasts without a heartbeat, in seconds.
     pub lease_seconds: i32,
+    /// How long an execution is kept after it ended, in days.
+    pub keep_days: i32,
+    /// How long a dead letter is kept, in days.
+    pub keep_dead_letters_days: i32,
     /// How careful a PostgreSQL that is started here is.
     pub durability: Durability,
     /// How many workers, and how they run.
@@ -107,6 +111,8 @@ impl Platform {
             cell: CELL.to_owned(),
             pool_size: POOL_SIZE,
             lease_seconds: options.lease_seconds,
+            keep_days: options.keep_days,
+            keep_dead_letters_days: options.keep_dead_letters_days,
         })?;
         let sweeper = tokio::spawn(sweep_for_ever(app.clone(), options.say.clone()));
         let http = Http::serve(listener, jobplane_functions::router(app))?;
