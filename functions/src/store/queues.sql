@@ -1,4 +1,4 @@
--- A page of queues by name, with counts that stop at $4 + 1.
+-- A page of queues by name, with counts that stop at $4 + 1 (but what runs).
 -- One row without a name when there are none; no row if the token is a worker's and not good.
 -- $1 worker token hash or null for the operator, $2 cursor (a name) or null, $3 limit, $4 counted at most
 with caller as materialized (
@@ -6,6 +6,11 @@ with caller as materialized (
   union all
   select 1 from good_worker_tokens t
   where t.token_hash = $1
+),
+-- All leases once, not once for each queue: there are no more of them than the fleet can run, and an index by queue
+-- would be written with every claim and every heartbeat.
+running as materialized (
+  select l.queue_id, count(*) as count from leases l group by l.queue_id
 )
 select q.*, now() as as_of
 from caller left join lateral (
@@ -14,7 +19,7 @@ from caller left join lateral (
       select from ready r where r.queue_id = q.id and r.rank >= q.scan_from order by r.rank limit $4 + 1) x) as waiting,
     (select count(*) from (select from parked p where p.queue_id = q.id limit $4 + 1) x) as parked,
     (select count(*) from (select from delayed d where d.queue_id = q.id limit $4 + 1) x) as delayed,
-    (select count(*) from (select from leases l where l.queue_id = q.id limit $4 + 1) x) as running,
+    coalesce((select r.count from running r where r.queue_id = q.id), 0) as running,
     (select extract(epoch from now() - min(r.ready_at))::float8
      from (select r.ready_at from ready r where r.queue_id = q.id and r.rank >= q.scan_from
            order by r.rank limit 1000) r) as oldest_waiting_seconds
