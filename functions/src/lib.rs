@@ -9,6 +9,7 @@ mod openapi;
 mod request;
 mod retention;
 pub mod routes;
+mod rows;
 mod store;
 
 pub use config::{Config, ConfigError};

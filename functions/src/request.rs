@@ -5,8 +5,8 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::{HeaderMap, header, request::Parts};
 use jobplane_protocol::{
-    Check, Checks, ErrorCode, ExecutionId, JobId, KeyId, Page, PageQuery, TenantId, Token, TokenId,
-    TokenKind, limits,
+    Check, Checks, ErrorCode, ExecutionId, JobId, Json, KeyId, LeaseId, Page, PageQuery, TenantId, Token,
+    TokenId, TokenKind, limits,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -124,6 +124,24 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
         .end()
         .map_err(|error| Error::refused(ErrorCode::InvalidJson, format!("the body is not JSON: {error}")))?;
     Ok(value)
+}
+
+/// The two ids of a batch's item that is not acceptable, as far as they can be read.
+pub(crate) fn named(json: &Json) -> (Option<ExecutionId>, Option<LeaseId>) {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Named {
+        execution_id: Option<Json>,
+        lease_id: Option<Json>,
+    }
+    fn id<T: DeserializeOwned>(json: Option<Json>) -> Option<T> {
+        serde_json::from_str(json?.get()).ok()
+    }
+    // A list would be read as the fields in their order.
+    let object = Some(json.get()).filter(|text| text.starts_with('{'));
+    let Named { execution_id, lease_id } =
+        object.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    (id(execution_id), id(lease_id))
 }
 
 /// Says no with every field that is not acceptable.

@@ -2,6 +2,7 @@
 
 use crate::housekeeping::{admit, tick};
 use crate::request::{Checked, TokenHash, WorkerToken};
+use crate::rows::{json, priority, stored};
 use crate::{App, Error};
 use axum::Json;
 use axum::extract::State;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use jobplane_protocol as protocol;
 use protocol::{
     DequeueRequest, DequeueResponse, ErrorCode, ExecutionId, JobId, LeaseId, LeasedExecution, LeasedJob,
-    Priority, TenantId, limits,
+    TenantId, limits,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -161,20 +162,4 @@ fn leased(row: &Row) -> Result<LeasedExecution, Error> {
         input: json(row.try_get("input")?)?,
         traceparent: row.try_get("traceparent")?,
     })
-}
-
-/// Reads a stored priority.
-pub(crate) fn priority(value: i16) -> Result<Priority, Error> {
-    Priority::try_from(i64::from(value)).map_err(Error::Stored)
-}
-
-/// Takes stored JSON as the text it is.
-pub(crate) fn json(text: Option<String>) -> Result<Option<protocol::Json>, Error> {
-    let raw = |text| serde_json::value::RawValue::from_string(text);
-    text.map(raw).transpose().map_err(|error| Error::Stored(error.to_string()))
-}
-
-/// Reads stored JSON of a known shape.
-pub(crate) fn stored<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Stored(error.to_string()))
 }

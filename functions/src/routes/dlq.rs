@@ -1,7 +1,7 @@
 //! `/executions/dlq`: executions that ended badly and wait for somebody to decide.
 
 use crate::request::{Checked, Id, PageOf, Params, TenantKey};
-use crate::routes::executions::items;
+use crate::rows::items;
 use crate::{App, Error};
 use axum::Json;
 use axum::extract::State;

@@ -1,8 +1,7 @@
 //! `/executions`: looking at executions, their logs, and cancelling them.
 
 use crate::request::{Id, PageOf, Params, TenantKey, missing};
-use crate::routes::dequeue::{json, priority, stored};
-use crate::routes::result::status;
+use crate::rows::{items, json, priority, status, stored};
 use crate::{App, Error};
 use axum::Json;
 use axum::extract::State;
@@ -114,21 +113,6 @@ pub(crate) async fn executions(
     let next_cursor: Option<Uuid> = rows.first().ok_or_else(Error::unauthorized)?.try_get("next_cursor")?;
     let items = items(&rows, summary)?.into_iter().flatten().collect();
     Ok(Json(ExecutionPage { items, next_cursor: next_cursor.map(|id| id.to_string()) }))
-}
-
-/// The items of a page whose statement answers one row without an id when there are none, and no row at all when
-/// the caller is not known.
-pub(crate) fn items<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, Error>) -> Result<Vec<T>, Error> {
-    if rows.is_empty() {
-        return Err(Error::unauthorized());
-    }
-    let mut items = Vec::with_capacity(rows.len());
-    for row in rows {
-        if row.try_get::<_, Option<Uuid>>(0)?.is_some() {
-            items.push(read(row)?);
-        }
-    }
-    Ok(items)
 }
 
 /// An execution as a list has it; none if it is in no place and has no end: the list goes on without it.

@@ -1,6 +1,6 @@
 //! `PUT /internal/executions/{id}/heartbeat` and its batch: a worker is still at it, and hears of cancels.
 
-use crate::request::{Body, Checked, Id, TokenHash, WorkerToken, check, parse};
+use crate::request::{Body, Checked, Id, TokenHash, WorkerToken, check, named, parse};
 use crate::routes::result::{batch_size, decided_before, refused};
 use crate::{App, Error};
 use axum::Json;
@@ -81,24 +81,6 @@ fn read(json: &protocol::Json) -> Item {
             Item { id: Some(execution_id), lease: Some(lease_id), progress, error_code }
         }
     }
-}
-
-/// The two ids of an item that is not acceptable, as far as they can be read.
-fn named(json: &protocol::Json) -> (Option<ExecutionId>, Option<LeaseId>) {
-    #[derive(Default, serde::Deserialize)]
-    #[serde(default)]
-    struct Named {
-        execution_id: Option<protocol::Json>,
-        lease_id: Option<protocol::Json>,
-    }
-    fn id<T: serde::de::DeserializeOwned>(json: Option<protocol::Json>) -> Option<T> {
-        serde_json::from_str(json?.get()).ok()
-    }
-    // A list would be read as the fields in their order.
-    let object = Some(json.get()).filter(|text| text.starts_with('{'));
-    let Named { execution_id, lease_id } =
-        object.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    (id(execution_id), id(lease_id))
 }
 
 impl Item {

@@ -3,8 +3,7 @@
 use crate::error::taken;
 use crate::housekeeping::admit;
 use crate::request::{Checked, Id, PageOf, Params, TenantKey, missing};
-use crate::routes::dequeue::{priority, stored};
-use crate::routes::executions::items;
+use crate::rows::{items, priority, stored};
 use crate::{App, Error};
 use axum::Json;
 use axum::extract::State;
@@ -30,7 +29,6 @@ pub(crate) async fn create(
     Checked { value: request, .. }: Checked<CreateJob>,
 ) -> Result<(StatusCode, Json<Job>), Error> {
     let env = text(&request.env)?;
-    let rank = i16::from(request.priority);
     let row = app
         .db
         .row(
@@ -42,7 +40,7 @@ pub(crate) async fn create(
                 &request.image,
                 &env,
                 &request.queue.as_deref().unwrap_or(DEFAULT_QUEUE),
-                &rank,
+                &i16::from(request.priority),
                 &request.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS),
                 &request.max_running,
                 &request.retry.max_attempts,

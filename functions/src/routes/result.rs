@@ -1,7 +1,8 @@
 //! `PUT /internal/executions/{id}/result` and its batch: how an attempt ended, and what follows from it.
 
 use crate::housekeeping::admit;
-use crate::request::{Body, Checked, Id, TokenHash, WorkerToken, check, parse};
+use crate::request::{Body, Checked, Id, TokenHash, WorkerToken, check, named, parse};
+use crate::rows::status;
 use crate::store::{self, Db};
 use crate::{App, Error};
 use axum::Json;
@@ -9,7 +10,7 @@ use axum::extract::State;
 use jobplane_protocol as protocol;
 use protocol::{
     ErrorCode, ExecutionId, LeaseId, Outcome, Problem, ResultAnswer, ResultItem, ResultRequest,
-    ResultResponse, ResultsResponse, Status, limits,
+    ResultResponse, ResultsResponse, limits,
 };
 use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
@@ -78,13 +79,8 @@ fn read(json: &protocol::Json) -> Result<(ExecutionId, ResultRequest), Rejected>
 }
 
 /// The refusal of one item, with the execution it named as far as that can be read.
-pub(crate) fn rejected(json: &protocol::Json, error: &Error) -> Rejected {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        execution_id: ExecutionId,
-    }
-    let id = serde_json::from_str::<Named>(json.get()).ok().map(|named| named.execution_id);
-    (id, Box::new(error.problem().0))
+fn rejected(json: &protocol::Json, error: &Error) -> Rejected {
+    (named(json).0, Box::new(error.problem().0))
 }
 
 fn answer(item: Result<(ExecutionId, ResultRequest), Rejected>, decisions: &Decisions) -> ResultAnswer {
@@ -127,6 +123,18 @@ pub(crate) fn refused(code: ErrorCode) -> Error {
 /// What was decided for each (execution, lease) of a call.
 type Decisions = HashMap<(ExecutionId, LeaseId), Result<ResultResponse, ErrorCode>>;
 
+/// How one attempt ended.
+struct End<'a> {
+    id: Uuid,
+    lease: Uuid,
+    outcome: &'a str,
+    exit_code: Option<i32>,
+    error: Option<&'a str>,
+    result: Option<&'a str>,
+    retryable: bool,
+    retry_after: Option<i32>,
+}
+
 /// The ends of attempts, column by column as the statement takes them.
 #[derive(Default)]
 pub(crate) struct Ends<'a> {
@@ -148,32 +156,40 @@ impl<'a> Ends<'a> {
         if !self.seen.insert((id.0, request.lease_id.0)) {
             return;
         }
-        self.ids.push(id.0);
-        self.leases.push(request.lease_id.0);
-        self.outcomes.push(match request.outcome {
-            Outcome::Succeeded => "succeeded",
-            Outcome::Failed => "failed",
-            Outcome::TimedOut => "timed_out",
-            Outcome::Cancelled => "cancelled",
-            Outcome::Released => "released",
+        self.add(&End {
+            id: id.0,
+            lease: request.lease_id.0,
+            outcome: match request.outcome {
+                Outcome::Succeeded => "succeeded",
+                Outcome::Failed => "failed",
+                Outcome::TimedOut => "timed_out",
+                Outcome::Cancelled => "cancelled",
+                Outcome::Released => "released",
+            },
+            exit_code: request.exit_code,
+            error: request.error.as_deref(),
+            result: request.result.as_ref().map(|json| json.get()),
+            retryable: request.retryable.unwrap_or(true),
+            retry_after: request.retry_after_seconds,
         });
-        self.exit_codes.push(request.exit_code);
-        self.errors.push(request.error.as_deref());
-        self.results.push(request.result.as_ref().map(|json| json.get()));
-        self.retryable.push(request.retryable.unwrap_or(true));
-        self.retry_after.push(request.retry_after_seconds);
     }
 
     /// Adds an end that the controller decides.
     pub(crate) fn push_ended(&mut self, id: Uuid, lease: Uuid, outcome: &'a str, error: &'a str) {
-        self.ids.push(id);
-        self.leases.push(lease);
-        self.outcomes.push(outcome);
-        self.exit_codes.push(None);
-        self.errors.push(Some(error));
-        self.results.push(None);
-        self.retryable.push(true);
-        self.retry_after.push(None);
+        let error = Some(error);
+        let (exit_code, result, retryable, retry_after) = (None, None, true, None);
+        self.add(&End { id, lease, outcome, exit_code, error, result, retryable, retry_after });
+    }
+
+    fn add(&mut self, end: &End<'a>) {
+        self.ids.push(end.id);
+        self.leases.push(end.lease);
+        self.outcomes.push(end.outcome);
+        self.exit_codes.push(end.exit_code);
+        self.errors.push(end.error);
+        self.results.push(end.result);
+        self.retryable.push(end.retryable);
+        self.retry_after.push(end.retry_after);
     }
 
     fn binds<'b>(&'b self, token: &'b Option<&'b [u8]>) -> [&'b dyn store::Bind; 9] {
@@ -255,9 +271,4 @@ fn decision(row: &Row) -> Result<ResultResponse, Error> {
         attempt: row.try_get("attempt")?,
         next_attempt_at: row.try_get("next_attempt_at")?,
     })
-}
-
-/// Reads a stored status.
-pub(crate) fn status(text: &str) -> Result<Status, Error> {
-    text.parse().map_err(Error::Stored)
 }

@@ -2,7 +2,7 @@
 
 use crate::housekeeping::{RANK_UNIT, admit};
 use crate::request::{Checked, Id, TenantKey, TokenHash, header_text, missing};
-use crate::{App, Error};
+use crate::{App, Error, rows};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -181,6 +181,6 @@ impl<'a> Asked<'a> {
             return Err(Error::refused(ErrorCode::IdempotencyKeyReused, detail));
         }
         let status = row.try_get::<_, Option<&str>>("status")?.unwrap_or("PENDING");
-        Ok(Some(Accepted { ids: row.try_get("execution_ids")?, status: super::result::status(status)? }))
+        Ok(Some(Accepted { ids: row.try_get("execution_ids")?, status: rows::status(status)? }))
     }
 }

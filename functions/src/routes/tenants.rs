@@ -3,8 +3,7 @@
 use crate::error::taken;
 use crate::housekeeping::admit;
 use crate::request::{Admin, Checked, Id, Ids, PageOf, Params, TenantKey, TokenHash, missing};
-use crate::routes::dequeue::priority;
-use crate::routes::executions::items;
+use crate::rows::{items, priority};
 use crate::{App, Error};
 use axum::Json;
 use axum::extract::State;
