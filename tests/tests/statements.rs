@@ -234,3 +234,17 @@ async fn a_list_has_its_order_from_the_index_that_begins_with_the_tenant_and_fro
         assert!(without > given, "{file}: {given} and {without} sorts");
     }
 }
+
+#[tokio::test]
+async fn what_waits_in_a_queue_is_counted_by_indexes_that_begin_with_the_queue() {
+    let cell = quiet_cell().await;
+    let indexes = &["ready_in_turn", "parked_queue", "delayed_due"];
+    let queues = Hot { file: "queues.sql", arguments: "null, null, 100, 10000", indexes };
+    for change in ["", "analyze", LOAD, "analyze"] {
+        cell.db.batch_execute(change).await.unwrap();
+        // The leases are read whole, by any.
+        let found = reached(&cell, &queues).await.into_iter().filter(|(table, ..)| table != "leases");
+        let walked: BTreeSet<_> = found.map(|(_, _, index)| index).collect();
+        assert_eq!(walked, indexes.map(str::to_owned).into(), "after {change:.20}");
+    }
+}
