@@ -43,6 +43,23 @@ create table tenant_rates (
   full_at   timestamptz not null
 ) with (fillfactor = 50);
 
+-- Takes so many executions out of a tenant's bucket and answers null; or takes none, and answers in how many seconds it
+-- has them. A full bucket holds one second's worth, or one call's if that is more.
+create function charge(of_tenant uuid, per_second integer, executions bigint) returns double precision
+language plpgsql as $$
+declare
+  cost constant interval := make_interval(secs => executions / per_second::float8);
+begin
+  if executions = 0 or per_second is null then return null; end if;
+  insert into tenant_rates as r (tenant_id, full_at) values (of_tenant, now() + cost)
+  on conflict (tenant_id) do update set full_at = greatest(r.full_at, now()) + cost
+    where greatest(r.full_at, now()) + cost <= now() + greatest(interval '1 second', cost);
+  if found then return null; end if;
+  return (select extract(epoch from r.full_at - now() - greatest(interval '0', interval '1 second' - cost))
+          from tenant_rates r where r.tenant_id = of_tenant);
+end
+$$;
+
 create table tenant_keys (
   id         uuid primary key,
   tenant_id  uuid not null references tenants (id),
@@ -553,6 +570,18 @@ create table idempotency_keys (
   primary key (tenant_id, key)
 );
 create index idempotency_keys_by_age on idempotency_keys (created_at);
+
+-- Whether a call with this key was answered in these hours. Calls with one key wait for each other here: the second
+-- goes on when the first has ended, and looks afresh.
+create function is_remembered(of_tenant uuid, of_key text, within_hours integer) returns boolean
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock(hashtextextended(concat(of_tenant, of_key), 1));
+  return exists (
+    select from idempotency_keys k
+    where k.tenant_id = of_tenant and k.key = of_key and k.created_at > now() - make_interval(hours => within_hours));
+end
+$$;
 
 create table workers (
   token_id     uuid not null,

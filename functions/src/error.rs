@@ -5,10 +5,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use deadpool_postgres::PoolError;
 use jobplane_protocol::{ErrorCode, FieldError, Problem};
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 /// How long a caller waits before it tries again what could not be served, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// The longest wait that an answer names, in seconds.
+const MAX_WAIT_SECONDS: f64 = 1e6;
 
 /// Why a call did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,12 @@ impl Error {
     /// A refusal of one field.
     pub(crate) fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::fields(ErrorCode::InvalidRequest, vec![FieldError::new(field, detail)])
+    }
+
+    /// A refusal by the tenant's rate limit, which has room again after so long.
+    pub(crate) fn rate_limited(wait_seconds: f64) -> Self {
+        let wait = Duration::from_secs_f64(wait_seconds.clamp(0.0, MAX_WAIT_SECONDS));
+        Self::RateLimited { retry_after_seconds: wait.as_secs() + 1 }
     }
 
     /// No token, or none that is known and still good.

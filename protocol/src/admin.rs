@@ -36,7 +36,8 @@ pub struct UpdateTenant {
     /// A new weight, for executions asked for from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<i32>,
-    /// A new highest priority, for executions asked for from now on.
+    /// A new highest priority, for executions asked for from now on. A run that names none has its job's, or this if it
+    /// is lower.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_priority: Option<Priority>,
     /// A new limit on how many run at once, or null for none.

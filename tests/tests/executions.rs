@@ -42,6 +42,30 @@ async fn concurrent_calls_with_one_key_make_one_execution() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_repeated_at_once_costs_no_rate() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let limit = json!({"rate_limit_per_second": 1});
+    cell.call(Method::PATCH, &format!("/tenants/{}", cell.tenant_id), &cell.admin, Some(limit)).await.ok();
+    let run = format!("/jobs/{job}/run");
+    for round in 0..15 {
+        let key = format!("round {round}");
+        cell.sql("delete from tenant_rates", &[]).await;
+        let replies = join_all((0..4).map(|_| keyed(&cell, &run, &key, json!({})))).await;
+        let mut statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
+        statuses.sort();
+        assert_eq!(statuses, [200, 200, 200, 201], "{replies:?}");
+        assert!(replies.iter().all(|reply| reply.body == replies[0].body), "{replies:?}");
+    }
+    assert_eq!(cell.number("select count(*) from executions").await, 15);
+    // What was refused is not remembered.
+    cell.sql("update tenant_rates set full_at = now() + interval '1 hour'", &[]).await;
+    keyed(&cell, &run, "refused", json!({})).await.refused(429, "rate_limited");
+    cell.sql("delete from tenant_rates", &[]).await;
+    assert_eq!(keyed(&cell, &run, "refused", json!({})).await.status, 201);
+}
+
+#[tokio::test]
 async fn a_bulk_is_all_or_none() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
@@ -231,6 +255,32 @@ async fn a_dead_letter_s_retry_goes_where_its_job_goes_now() {
     let body = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": 9, "queues": ["moved"]});
     let taken = cell.post("/internal/executions/dequeue", &cell.worker, body).await.ok();
     assert_eq!(taken["executions"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn a_retry_is_asked_for_within_the_rate_limit_and_a_refused_one_changes_nothing() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let ids = dead(&cell, &job, 3).await;
+    let limit = json!({"rate_limit_per_second": 1});
+    cell.call(Method::PATCH, &format!("/tenants/{}", cell.tenant_id), &cell.admin, Some(limit)).await.ok();
+    let one = format!("/executions/dlq/{}/retry", ids[0]);
+    let first = cell.post(&one, &cell.tenant, json!({})).await.ok();
+    cell.sql("update tenant_rates set full_at = now() + interval '1 hour'", &[]).await;
+    let again = cell.post(&one, &cell.tenant, json!({})).await.ok();
+    assert_eq!(again, first, "asked again it makes nothing, and costs nothing");
+    let before = cell.rows("true").await;
+    let other = format!("/executions/dlq/{}/retry", ids[1]);
+    for path in [other.as_str(), "/executions/dlq/retry"] {
+        let refused = cell.post(path, &cell.tenant, json!({})).await;
+        let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((3_590..=3_602).contains(&wait), "{wait}");
+        refused.refused(429, "rate_limited");
+    }
+    assert_eq!(cell.rows("true").await, before);
+    cell.sql("delete from tenant_rates", &[]).await;
+    let many = cell.post("/executions/dlq/retry", &cell.tenant, json!({})).await.ok();
+    assert_eq!(many, json!({"retried": 2}), "one call may be more than a second's worth");
 }
 
 #[tokio::test]

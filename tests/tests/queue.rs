@@ -244,6 +244,24 @@ async fn a_priority_above_the_tenant_s_highest_is_refused_not_clamped() {
 }
 
 #[tokio::test]
+async fn a_job_above_a_lowered_highest_priority_still_runs_at_the_highest() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({"priority": 100})).await;
+    cell.run(&job).await;
+    let (lease, taken) = cell.dequeue(1).await;
+    let dead = text(&taken[0]["execution_id"]);
+    cell.result(&dead, &lease, json!({"outcome": "failed", "retryable": false})).await.ok();
+    patch(&cell, &format!("/tenants/{}", cell.tenant_id), json!({"max_priority": 25})).await;
+    let plain = cell.run(&job).await;
+    let retried = cell.post(&format!("/executions/dlq/{dead}/retry"), &cell.tenant, json!({})).await.ok();
+    for id in [plain, text(&retried["execution_id"])] {
+        assert_eq!(cell.execution(&id).await["priority"], 25);
+    }
+    let refused = cell.post(&format!("/jobs/{job}/run"), &cell.tenant, json!({"priority": 50})).await;
+    assert_eq!(refused.refused(422, "invalid_request")["errors"][0]["field"], "priority");
+}
+
+#[tokio::test]
 async fn a_row_committed_behind_the_watermark_is_found_by_the_tick() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;

@@ -70,8 +70,7 @@ pub(crate) async fn retry(
     for _ in 0..LOOKS {
         let binds: [&dyn crate::store::Bind; 5] =
             [&token.bytes(), &Some(id.0), &None::<Uuid>, &None::<Timestamp>, &1_i64];
-        let row = app.db.row(RETRY, &binds).await?.ok_or_else(Error::unauthorized)?;
-        let made = row.try_get::<_, Option<Vec<Uuid>>>("execution_ids")?.unwrap_or_default();
+        let made = retried(app.db.row(RETRY, &binds).await?)?;
         let earlier = match made.first() {
             Some(new) => Some(*new),
             None => retried_before(&app, &token, id).await?,
@@ -82,6 +81,15 @@ pub(crate) async fn retry(
         }
     }
     Err(Error::TimedOut)
+}
+
+/// The executions that a retry made, if the tenant's rate allowed them.
+fn retried(row: Option<Row>) -> Result<Vec<Uuid>, Error> {
+    let row = row.ok_or_else(Error::unauthorized)?;
+    match row.try_get("wait_seconds")? {
+        Some(wait) => Err(Error::rate_limited(wait)),
+        None => Ok(row.try_get::<_, Option<_>>("execution_ids")?.unwrap_or_default()),
+    }
 }
 
 /// A fresh look: what an earlier retry made. `None` while a concurrent one is at it.
@@ -110,12 +118,9 @@ pub(crate) async fn retry_many(
 ) -> Result<Json<RetriedResponse>, Error> {
     let limit = i64::from(request.limit.unwrap_or(limits::MAX_PAGE));
     let job = request.job_id.map(|id| id.0);
-    let row = app
-        .db
-        .row(RETRY, &[&token.bytes(), &None::<Uuid>, &job, &request.failed_before, &limit])
-        .await?
-        .ok_or_else(Error::unauthorized)?;
-    let made = row.try_get::<_, Option<Vec<Uuid>>>("execution_ids")?.unwrap_or_default();
+    let row =
+        app.db.row(RETRY, &[&token.bytes(), &None::<Uuid>, &job, &request.failed_before, &limit]).await?;
+    let made = retried(row)?;
     Ok(Json(RetriedResponse { retried: u32::try_from(made.len()).unwrap_or(u32::MAX) }))
 }
 

@@ -11,7 +11,6 @@ use jobplane_protocol::{
     ErrorCode, ExecutionId, JobId, RunRequest, RunResponse, RunsRequest, RunsResponse, Status, limits,
 };
 use sha2::{Digest, Sha256};
-use std::time::Duration;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -20,8 +19,6 @@ const REPLAY: &str = include_str!("../store/run_replay.sql");
 
 /// A W3C `traceparent` has 55 characters; later versions may add some.
 const MAX_TRACEPARENT_BYTES: usize = 200;
-/// How often the answer of a concurrent call with the same key is looked for.
-const LOOKS: usize = 3;
 
 /// Asks for one execution.
 pub(crate) async fn run(
@@ -96,15 +93,9 @@ impl<'a> Asked<'a> {
             return Ok((StatusCode::CREATED, Accepted { ids: row.try_get("execution_ids")?, status }));
         }
         if !row.try_get::<_, bool>("known")? {
-            self.refusal(&row, runs.len())?;
+            self.refusal(&row)?;
         }
-        // The key was there, or a concurrent call with it got in first.
-        for _ in 0..LOOKS {
-            if let Some(accepted) = self.replay().await? {
-                return Ok((StatusCode::OK, accepted));
-            }
-        }
-        Err(Error::TimedOut)
+        Ok((StatusCode::OK, self.replay().await?.ok_or(Error::TimedOut)?))
     }
 
     async fn insert(&self, runs: &[RunRequest], single: bool) -> Result<Option<Row>, Error> {
@@ -142,7 +133,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Why nothing was accepted, if it was not for the key.
-    fn refusal(&self, row: &Row, count: usize) -> Result<(), Error> {
+    fn refusal(&self, row: &Row) -> Result<(), Error> {
         if !row.try_get::<_, bool>("job_exists")? {
             return Err(missing::<JobId>());
         }
@@ -159,17 +150,7 @@ impl<'a> Asked<'a> {
                 format!("at most {} days ahead", limits::MAX_SCHEDULE_DAYS),
             ));
         }
-        if row.try_get::<_, bool>("admitted")? {
-            return Ok(());
-        }
-        let per_second = f64::from(row.try_get::<_, Option<i32>>("per_second")?.unwrap_or(1));
-        let cost = u32::try_from(count).map_or(f64::from(u32::MAX), f64::from) / per_second;
-        let full_in: f64 = row.try_get::<_, Option<f64>>("full_in_seconds")?.unwrap_or_default();
-        // The bucket holds a second's worth: the call passes once what is missing for it has flowed in.
-        let wait = full_in - (1.0 - cost).max(0.0);
-        Err(Error::RateLimited {
-            retry_after_seconds: Duration::from_secs_f64(wait.clamp(0.0, 1e6)).as_secs() + 1,
-        })
+        row.try_get::<_, Option<f64>>("wait_seconds")?.map_or(Ok(()), |wait| Err(Error::rate_limited(wait)))
     }
 
     async fn replay(&self) -> Result<Option<Accepted>, Error> {

@@ -18,44 +18,31 @@ held_in as materialized (
 items as materialized (
   -- Ids in the order of the request.
   select i.place, uuid7(now() + i.place * interval '1 microsecond') as id, i.input, i.scheduled_at,
-    coalesce(i.priority, j.priority) as priority, i.env,
+    coalesce(i.priority, least(j.priority, c.max_priority)) as priority, i.env,
     coalesce(octet_length(i.input), 0) + coalesce(octet_length(i.env), 0) as bytes,
     coalesce(i.scheduled_at > now(), false) as is_later
   from unnest($3::text[], $4::timestamptz[], $5::smallint[], $6::text[])
       with ordinality as i (input, scheduled_at, priority, env, place)
-    cross join job j
+    cross join job j cross join caller c
 ),
 known as materialized (
-  select k.fingerprint from idempotency_keys k join caller c on k.tenant_id = c.id
-  where k.key = $8 and k.created_at > now() - make_interval(hours => $11)
+  select is_remembered(c.id, $8, $11) as is_known from caller c where $8 is not null
 ),
 acceptable as materialized (
   select c.id as tenant_id, c.rate_limit_per_second as per_second, count(*) as count
   from caller c cross join items i
-  where not exists (select from known)
+  where not exists (select from known where is_known)
   group by c.id, c.rate_limit_per_second, c.max_priority
   having max(i.priority) <= c.max_priority and coalesce(max(i.scheduled_at) <= now() + make_interval(days => $13), true)
 ),
--- A full bucket holds one second's worth, or one call's if that is more.
-rated as (
-  insert into tenant_rates (tenant_id, full_at)
-  select a.tenant_id, now() + make_interval(secs => a.count / a.per_second::float8)
-  from acceptable a where a.per_second is not null
-  on conflict (tenant_id) do update
-  set full_at = greatest(tenant_rates.full_at, now()) + (excluded.full_at - now())
-  where greatest(tenant_rates.full_at, now()) + (excluded.full_at - now())
-    <= now() + greatest(interval '1 second', excluded.full_at - now())
-  returning tenant_id
-),
-admitted as materialized (
-  select a.tenant_id from acceptable a
-  where a.per_second is null or exists (select from rated)
+charged as materialized (
+  select a.tenant_id, charge(a.tenant_id, a.per_second, a.count) as wait_seconds from acceptable a
 ),
 remembered as (
   insert into idempotency_keys (tenant_id, key, fingerprint, execution_ids, status, created_at)
   select a.tenant_id, $8, $9, (select array_agg(i.id order by i.place) from items i),
     case when $10 then (select case when i.is_later then 'SCHEDULED' else 'PENDING' end from items i) end, now()
-  from admitted a where $8 is not null
+  from charged a where a.wait_seconds is null and $8 is not null
   on conflict (tenant_id, key) do update
   set fingerprint = excluded.fingerprint, execution_ids = excluded.execution_ids,
     status = excluded.status, created_at = excluded.created_at
@@ -63,7 +50,8 @@ remembered as (
   returning tenant_id
 ),
 accepted as materialized (
-  select a.tenant_id from admitted a where $8 is null or exists (select from remembered)
+  select a.tenant_id from charged a
+  where a.wait_seconds is null and ($8 is null or exists (select from remembered))
 ),
 facts as (
   insert into executions (id, tenant_id, job_id, queue_id, priority, input, env, scheduled_at, traceparent, created_at)
@@ -119,10 +107,8 @@ held_back as (
 select c.max_priority, exists (select from job) as job_exists,
   (select max(i.priority) from items i) as highest_priority,
   (select max(i.scheduled_at) > now() + make_interval(days => $13) from items i) as too_far,
-  exists (select from known) as known,
-  c.rate_limit_per_second as per_second,
-  (select extract(epoch from r.full_at - now())::float8 from tenant_rates r where r.tenant_id = c.id) as full_in_seconds,
-  exists (select from admitted) as admitted,
+  exists (select from known where is_known) as known,
+  (select wait_seconds from charged) as wait_seconds,
   exists (select from accepted) as accepted,
   (select r.tenant_id from ranked r where r.line is not null limit 1) as limited_tenant,
   (select array_agg(i.id order by i.place) from items i) as execution_ids,
