@@ -125,3 +125,57 @@ async fn a_control_plane_that_is_not_ready_says_when_to_ask_again() {
         reply.refused(503, "unavailable");
     }
 }
+
+/// The rows of a table in `docs/api.md` whose first cell is a name, cell by cell.
+fn documented(section: &str) -> BTreeMap<String, Vec<String>> {
+    let text = std::fs::read_to_string(workspace().join("docs/api.md")).unwrap();
+    let (_, rest) = text.split_once(&format!("\n## {section}\n")).expect(section);
+    let section = rest.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut found = BTreeMap::new();
+    for row in rows {
+        let (name, rest) = row.split_once("` |").expect("a name");
+        let cells = rest.trim_end_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        assert!(found.insert(name.to_owned(), cells).is_none(), "{name} is there twice");
+    }
+    found
+}
+
+#[test]
+fn the_table_of_errors_has_every_code_with_its_status_and_what_a_caller_does() {
+    let document = jobplane_functions::openapi_document();
+    let codes = document["components"]["schemas"]["ErrorCode"]["oneOf"].as_array().unwrap();
+    let mut left = documented("Errors");
+    for name in codes.iter().map(|code| code["const"].as_str().unwrap()).filter(|name| *name != "unknown") {
+        let code: ErrorCode = serde_json::from_value(name.into()).unwrap();
+        let cells = left.remove(name).unwrap_or_else(|| panic!("{name} is not documented"));
+        let [status, meaning, action] = &cells[..] else { panic!("{name}: {cells:?}") };
+        assert_eq!(*status, code.status().to_string(), "{name}");
+        assert!(!meaning.is_empty(), "{name}");
+        assert!(["retry", "stop", "fix"].iter().any(|word| action.starts_with(word)), "{name}: {action}");
+    }
+    assert!(left.is_empty(), "no such codes: {left:?}");
+}
+
+#[test]
+fn the_table_of_limits_has_every_limit_with_its_number() {
+    let source = std::fs::read_to_string(workspace().join("protocol/src/limits.rs")).unwrap();
+    let mut left = documented("Limits");
+    for constant in source.lines().filter_map(|line| line.strip_prefix("pub const ")) {
+        let (name, rest) = constant.split_once(':').unwrap();
+        let (_, value) = rest.trim_end_matches(';').split_once('=').unwrap();
+        let factors = value.split('*').map(|factor| factor.trim().replace('_', "").parse::<u64>().unwrap());
+        let digits = factors.product::<u64>().to_string();
+        let mut number = String::new();
+        for (place, digit) in digits.char_indices() {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
+                number.push(',');
+            }
+            number.push(digit);
+        }
+        let cells = left.remove(name).unwrap_or_else(|| panic!("{name} is not documented"));
+        let numbers = cells[0].split([' ', '(', ')', ':', ';']).map(|word| word.trim_end_matches(','));
+        assert!(numbers.into_iter().any(|word| word == number), "{name} is {number}: {}", cells[0]);
+    }
+    assert!(left.is_empty(), "no such limits: {left:?}");
+}

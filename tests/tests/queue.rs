@@ -192,6 +192,38 @@ async fn an_urgent_row_is_next_in_line_the_moment_it_arrives() {
 }
 
 #[tokio::test]
+async fn a_tenant_gains_what_its_levels_weigh_and_twice_that_with_rows_that_fall_due() {
+    for (queue, due, gain) in [("asked", false, 31), ("due", true, 62)] {
+        let cell = Cell::new().await;
+        let job = cell.new_job(json!({"queue": queue})).await;
+        let (modest_id, modest) = cell.new_tenant(json!({"name": "modest"})).await;
+        let modest_job = cell.new_job_of(&modest, json!({"queue": queue})).await;
+        let runs = format!("/jobs/{job}/runs");
+        let soon = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+        for (priority, weight) in [(0, 1), (25, 2), (50, 4), (75, 8), (100, 16)] {
+            let mut run = json!({"priority": priority});
+            let ask = async |run: &Value| {
+                let body = json!({"runs": vec![run; 12 * weight]});
+                cell.post(&runs, &cell.tenant, body).await.ok();
+            };
+            ask(&run).await;
+            if due {
+                run["scheduled_at"] = json!(soon);
+                ask(&run).await;
+            }
+        }
+        cell.run_many(&modest, &modest_job, 50).await;
+        cell.fall_due().await;
+        let body = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": 10 * (gain + 1), "queues": [queue]});
+        let taken = cell.post("/internal/executions/dequeue", &cell.worker, body).await.ok();
+        let taken = taken["executions"].as_array().unwrap();
+        assert_eq!(taken.len(), 10 * (gain + 1));
+        let modestly = taken.iter().filter(|execution| execution["tenant_id"] == modest_id).count();
+        assert!((9..=11).contains(&modestly), "{queue}: {modestly} where 10 are its share");
+    }
+}
+
+#[tokio::test]
 async fn a_retry_that_falls_due_does_not_go_behind_its_tenant_s_backlog() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
