@@ -241,3 +241,30 @@ async fn a_job_that_kills_its_worker_is_a_dead_letter_when_its_tries_are_spent_a
     assert_eq!((letters.len(), text(&letters[0]["execution_id"])), (1, id));
     assert!(text(&letters[0]["reason"]).starts_with("lease expired on attempt 2 of 2"), "{}", letters[0]);
 }
+
+#[tokio::test]
+async fn a_worker_whose_log_nobody_reads_any_more_goes_on_working() {
+    let cell = Cell::new().await;
+    let mut process = Command::new(program("jobplane-worker"))
+        .env("JOBPLANE_URL", &cell.url)
+        .env("JOBPLANE_WORKER_TOKEN", &cell.worker)
+        .env("JOBPLANE_DRAIN_SECONDS", "0")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As when a log collector restarts: every write fails from now on.
+    drop(process.stderr.take());
+    let job = cell.new_job(json!({})).await;
+    let ids = cell.run_many(&cell.tenant, &job, 3).await;
+    let began = Instant::now();
+    let succeeded = "select count(*) from attempts where status = 'SUCCEEDED'";
+    while cell.number(succeeded).await < 3 && began.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let pid = nix::unistd::Pid::from_raw(process.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let ended = process.wait().unwrap();
+    assert_eq!(cell.execution(&ids[0]).await["status"], "SUCCEEDED");
+    assert!(ended.success(), "{ended}");
+}
