@@ -390,3 +390,25 @@ async fn a_worker_scoped_to_tenants_takes_theirs_in_fair_order_behind_a_mark_of_
     assert_eq!((take(100).await.len(), take(100).await.len()), (9, 0));
     assert_eq!(cell.dequeue(100).await.1.len(), 50);
 }
+
+#[tokio::test]
+async fn what_a_scoped_worker_gives_back_is_first_in_line_for_the_next_one() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    cell.run_many(&cell.tenant, &job, 50).await;
+    let token = cell.new_worker_token(json!({"name": "scoped", "tenant_ids": [cell.tenant_id]})).await;
+    let take = async |limit: u32| {
+        cell.sql("update tenant_queues set advanced_at = now() - interval '1 second'", &[]).await;
+        let body = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": limit});
+        cell.post("/internal/executions/dequeue", &token, body).await.ok()
+    };
+    for _ in 0..3 {
+        take(10).await;
+    }
+    let held = take(1).await;
+    let id = text(&held["executions"][0]["execution_id"]);
+    // Nobody looks behind the marks meanwhile.
+    cell.sql("update ticks set stragglers_at = now() + interval '1 hour'", &[]).await;
+    cell.result(&id, &text(&held["lease_id"]), json!({"outcome": "released"})).await.ok();
+    assert_eq!(take(1).await["executions"][0]["execution_id"], json!(id));
+}
