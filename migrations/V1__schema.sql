@@ -443,33 +443,31 @@ create index ready_window on ready (tenant_id, queue_id, line) where line is not
 
 -- Waits for a concurrency limit's allowance, in the fair order of its own tenant: ranks of one tenant and queue compare
 -- with each other only. line is the job if the job has a limit, else the tenant, so that a job that may not run
--- is not walked past on the way to one that may.
-create table parked (
-  execution_id uuid primary key,
-  tenant_id    uuid not null,
-  job_id       uuid not null,
-  queue_id     integer not null,
-  flow         smallint not null check (flow between 0 and 101 and flow % 25 in (0, 1)),
-  attempt      integer not null,
-  tries        integer not null check (tries between 0 and attempt),
-  bytes        integer not null,
-  rank         bigint not null,
-  ready_at     timestamptz not null,
-  line         uuid not null
-);
+-- is not walked past on the way to one that may. Rows go to and fro between ready and here, so both are alike.
+create table parked (like ready including constraints, primary key (execution_id));
+alter table parked alter column line set not null;
 create index parked_in_turn on parked (tenant_id, queue_id, line, rank);
 create index parked_flow on parked (tenant_id, queue_id, flow, rank);
 create index parked_queue on parked (queue_id);
+
+-- The line in which a row of this job and tenant waits for its limit's allowance; null if neither has a limit.
+create function limited_line(job uuid, job_limit integer, tenant uuid, tenant_limit integer) returns uuid
+language sql immutable parallel safe as $$
+  select case when job_limit is not null then job when tenant_limit is not null then tenant end
+$$;
+
+-- The numbers that a flow of a tenant in a queue may have.
+create view flow_numbers as
+  select flow from unnest('{0,1,25,26,50,51,75,76,100,101}'::smallint[]) as numbers (flow);
 
 -- The rank at which a tenant's parked rows of a queue are being served: its virtual time there.
 create function parked_rank(of_tenant uuid, of_queue integer) returns bigint
 language sql stable parallel safe as $$
   select coalesce(min(first.rank), 0)
-  from unnest('{0,1,25,26,50,51,75,76,100,101}'::smallint[]) as flows (flow)
-    cross join lateral (
-      select p.rank from parked p
-      where p.tenant_id = of_tenant and p.queue_id = of_queue and p.flow = flows.flow
-      order by p.tenant_id, p.queue_id, p.flow, p.rank limit 1) first
+  from flow_numbers flows cross join lateral (
+    select p.rank from parked p
+    where p.tenant_id = of_tenant and p.queue_id = of_queue and p.flow = flows.flow
+    order by p.tenant_id, p.queue_id, p.flow, p.rank limit 1) first
 $$;
 
 -- Waits for its time: scheduled, or backing off after a failure.

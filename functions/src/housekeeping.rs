@@ -72,7 +72,9 @@ pub(crate) async fn tick(app: &App) -> Result<Option<Ticked>, Error> {
     if let Some(row) = due.first() {
         tenants.extend(row.try_get::<_, Option<Vec<Uuid>>>("limited_tenants")?.unwrap_or_default());
     }
-    ticked.admitted = count(&store::rows(client, ADMIT, &[&tenants, &BATCH, &RANK_UNIT]).await?)?;
+    if !tenants.is_empty() {
+        ticked.admitted = count(&store::rows(client, ADMIT, &[&tenants, &BATCH, &RANK_UNIT]).await?)?;
+    }
     let all_expired = ticked.expired < EXPIRE_BATCH;
     let again = !all_expired || [ticked.due, ticked.stragglers, ticked.admitted].contains(&BATCH);
     let last: Uuid = next.try_get("last")?;

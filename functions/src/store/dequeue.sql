@@ -46,7 +46,7 @@ picked as materialized (
         select r.*
         from unnest(l.tenant_ids) as mine (tenant_id)
           left join tenant_queues v on v.queue_id = l.id and v.tenant_id = mine.tenant_id
-          cross join unnest('{0,1,25,26,50,51,75,76,100,101}'::smallint[]) as flows (flow)
+          cross join flow_numbers flows
           cross join lateral (
             select r.ctid as row, r.*
             from ready r
@@ -109,7 +109,7 @@ job_slots as materialized (
 ),
 met as materialized (
   select n.*, n.bytes + j.bytes as bytes_with_job, j.timeout_seconds, ts.slot as tenant_slot, js.slot as job_slot,
-    case when lj.id is not null then n.job_id else n.tenant_id end as limited_line,
+    limited_line(n.job_id, lj.max_running, n.tenant_id, lt.max_running) as limited_line,
     case
       when lt.id is not null and th.id is null or lj.id is not null and jh.id is null then 'busy'
       when lt.id is not null and ts.slot is null or lj.id is not null and js.slot is null then 'blocked'

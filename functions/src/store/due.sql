@@ -55,7 +55,7 @@ in_turn as (
 ),
 due as materialized (
   select d.*, t.weight,
-    case when j.max_running is not null then j.id when t.max_running is not null then t.id end as line
+    limited_line(j.id, j.max_running, t.id, t.max_running) as line
   from (
     select * from by_time where not (select yes from crowded)
     union all

@@ -12,7 +12,7 @@ job as materialized (
 ),
 -- Where its executions wait for a limit's allowance; null if they need none.
 held_in as materialized (
-  select case when j.max_running is not null then j.id when c.max_running is not null then c.id end as line
+  select limited_line(j.id, j.max_running, c.id, c.max_running) as line
   from caller c cross join job j
 ),
 items as materialized (

@@ -13,7 +13,7 @@ with behind as materialized (
   union
   select r.row
   from tenant_queues v
-    cross join unnest('{0,1,25,26,50,51,75,76,100,101}'::smallint[]) as flows (flow)
+    cross join flow_numbers flows
     cross join lateral (
     select r.ctid as row from ready r
     where (r.tenant_id, r.queue_id, r.flow) >= (v.tenant_id, v.queue_id, flows.flow)
