@@ -109,10 +109,7 @@ impl Cell {
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let service = router(app.clone());
         tokio::spawn(async move { axum::serve(listener, service).await });
-        let (db, connection) = tokio_postgres::connect(&database_url, tokio_postgres::NoTls)
-            .await
-            .expect("the database answers");
-        tokio::spawn(connection);
+        let db = crate::connect(&database_url).await;
         let mut cell = Self {
             url,
             database_url,
@@ -249,6 +246,11 @@ impl Cell {
     /// One number out of the database.
     pub async fn number(&self, sql: &str) -> i64 {
         self.db.query_one(sql, &[]).await.expect("the statement runs").get(0)
+    }
+
+    /// How many executions have not ended.
+    pub async fn in_flight(&self) -> i64 {
+        self.number("select count(*) from in_flight").await
     }
 
     /// Every row of every table whose `owner` satisfies the condition: the tenant that it belongs to, or all zeros

@@ -78,9 +78,7 @@ impl History {
     pub async fn read(cell: &Cell, acknowledged: &[String], ledger: &str) -> Self {
         let mut history = Self::default();
         let statuses = statuses(cell).await;
-        let in_flight = "select (select count(*) from ready) + (select count(*) from delayed)
-            + (select count(*) from leases)";
-        history.in_flight = cell.number(in_flight).await;
+        history.in_flight = cell.in_flight().await;
         history.unasked = statuses.len().saturating_sub(acknowledged.len());
         let allowed = "select e.id, j.max_attempts from executions e join jobs j on j.id = e.job_id";
         let allowed = cell.db.query(allowed, &[]).await.expect("the statement runs");

@@ -1,30 +1,38 @@
-//! Workers as processes of their own, with what they log kept: started, killed and started again.
+//! Workers as processes of their own: started, signalled, killed and started again.
 
-use std::path::{Path, PathBuf};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 /// A worker that ends with the test.
 pub struct Worker {
-    process: Child,
+    /// The process that it is at the moment.
+    pub process: Child,
     command: Command,
 }
 
 impl Worker {
-    /// Starts a worker of four slots.
-    pub fn start(url: &str, token: &str, log: &Path) -> Self {
+    /// Starts a worker of four slots that does not wait for what runs when it is to stop, with what a test has to say
+    /// about its command besides.
+    pub fn start(url: &str, token: &str, more: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(program("jobplane-worker"));
-        let log = std::fs::File::options().create(true).append(true).open(log).expect("the log opens");
         command
             .env("JOBPLANE_URL", url)
             .env("JOBPLANE_WORKER_TOKEN", token)
             .env("JOBPLANE_CONCURRENCY", "4")
             .env("JOBPLANE_DRAIN_SECONDS", "0")
-            .env("JOBPLANE_LOG_FORMAT", "pretty")
-            .stdin(Stdio::null())
-            .stderr(log);
+            .stdin(Stdio::null());
+        more(&mut command);
         let process = command.spawn().expect("the worker starts");
         Self { process, command }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.process.id().try_into().expect("a process id"));
+        kill(pid, signal).expect("it is a child that was not reaped");
     }
 
     /// Kills it with SIGKILL and starts another in its place.

@@ -11,4 +11,4 @@ mod server;
 pub use cell::{Cell, Reply, seconds, text};
 pub use fleet::{Worker, program};
 pub use proxy::{Faults, Proxy};
-pub use server::{database, server};
+pub use server::{connect, database, server};

@@ -41,10 +41,15 @@ pub async fn database() -> String {
 /// The URL of a fresh, empty database of this server.
 pub(crate) async fn database_on(server: &Server) -> String {
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let url = server.url_of("postgres");
-    let (client, connection) =
-        tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("the server answers");
-    tokio::spawn(connection);
+    let client = connect(&server.url_of("postgres")).await;
     client.batch_execute(&format!("create database {name}")).await.expect("a database is made");
     server.url_of(&name)
+}
+
+/// A connection of its own, such as one that holds a transaction open.
+pub async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("the server answers");
+    tokio::spawn(connection);
+    client
 }

@@ -59,23 +59,23 @@ impl Run {
     /// Three workers that reach the control plane through the proxy.
     fn workers(&self) -> Vec<Worker> {
         (0..WORKERS)
-            .map(|number| Worker::start(&self.proxy.url, &self.cell.worker, &self.log(number)))
+            .map(|number| {
+                let log = std::fs::File::options().create(true).append(true).open(self.log(number)).unwrap();
+                Worker::start(&self.proxy.url, &self.cell.worker, |command| {
+                    command.env("JOBPLANE_LOG_FORMAT", "pretty").stderr(log);
+                })
+            })
             .collect()
     }
 
     /// Waits until nothing is in flight any more, doing something every two seconds meanwhile.
     async fn until_done(&self, mut meanwhile: impl FnMut()) {
         let (began, mut turns) = (Instant::now(), tokio::time::interval(KILL_INTERVAL));
-        while self.in_flight().await > 0 {
-            assert!(began.elapsed() < LIMIT, "{} rows are still in flight", self.in_flight().await);
+        while self.cell.in_flight().await > 0 {
+            assert!(began.elapsed() < LIMIT, "{} rows are still in flight", self.cell.in_flight().await);
             turns.tick().await;
             meanwhile();
         }
-    }
-
-    async fn in_flight(&self) -> i64 {
-        let sql = "select (select count(*) from ready) + (select count(*) from delayed) + (select count(*) from leases)";
-        self.cell.number(sql).await
     }
 
     async fn history(&self) -> History {

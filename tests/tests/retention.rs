@@ -249,9 +249,7 @@ async fn what_happens_while_a_week_is_dropped_is_not_lost() {
     let running = asked_ago(&cell, &id, 200).await;
     // The drop has copied what lives on and waits for this reader before it changes places.
     cell.sql("alter function drop_week(integer, integer, integer) set lock_timeout = '10min'", &[]).await;
-    let (reader, connection) =
-        tokio_postgres::connect(&cell.database_url, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let reader = jobplane_tests::connect(&cell.database_url).await;
     reader.batch_execute("begin; select from executions limit 1").await.unwrap();
     let app = cell.app.clone();
     let sweeping = tokio::spawn(async move { sweep(&app).await });

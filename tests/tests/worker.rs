@@ -1,9 +1,9 @@
 //! The worker as a process of its own against a real control plane: what it does when all is well, and when not.
 
-use jobplane_tests::{Cell, program, text};
+use jobplane_tests::{Cell, Worker, text};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true.
@@ -11,35 +11,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at it.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A worker that ends with the test.
-struct Worker(Child);
-
-impl Worker {
-    fn start(cell: &Cell) -> Self {
-        let child = Command::new(program("jobplane-worker"))
-            .env("JOBPLANE_URL", &cell.url)
-            .env("JOBPLANE_WORKER_TOKEN", &cell.worker)
-            .env("JOBPLANE_CONCURRENCY", "4")
-            .env("JOBPLANE_DRAIN_SECONDS", "0")
-            .env("JOBPLANE_KILL_GRACE_SECONDS", "1")
-            .env("SECRET_OF_THE_WORKER", "hidden")
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-
-    fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+/// A worker of this cell's, with its standard error there.
+fn start(cell: &Cell, stderr: Stdio) -> Worker {
+    Worker::start(&cell.url, &cell.worker, |command| {
+        command.env("JOBPLANE_KILL_GRACE_SECONDS", "1").env("SECRET_OF_THE_WORKER", "hidden").stderr(stderr);
+    })
 }
 
 /// Looks until an execution is in this state.
@@ -83,7 +59,7 @@ async fn each_way_that_a_job_can_end_has_its_outcome() {
     let killed = shell(&cell, "kill -9 $$", json!({"retry": {"max_attempts": 1}})).await;
     let job = cell.new_job(json!({"command": ["/no/such/program"]})).await;
     let absent = cell.run(&job).await;
-    let _worker = Worker::start(&cell);
+    let _worker = start(&cell, Stdio::null());
     assert_eq!(until(&cell, &good, "SUCCEEDED").await["result"], json!({"n": 1}));
     until(&cell, &env, "SUCCEEDED").await;
     let bad = until(&cell, &bad, "FAILED").await;
@@ -103,7 +79,7 @@ async fn lines_arrive_in_order_whatever_they_hold() {
     let script =
         r"i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; printf 'a\377b\n'; printf 'no end'";
     let id = shell(&cell, script, json!({})).await;
-    let _worker = Worker::start(&cell);
+    let _worker = start(&cell, Stdio::null());
     until(&cell, &id, "SUCCEEDED").await;
     let (mut read, mut after) = (Vec::new(), String::new());
     loop {
@@ -123,9 +99,9 @@ async fn lines_arrive_in_order_whatever_they_hold() {
 async fn a_job_that_prints_a_gigabyte_succeeds_and_its_worker_stays_small() {
     let cell = Cell::new().await;
     let id = shell(&cell, r#"yes "$(printf %0999d 0)" | head -c 1000000000"#, json!({})).await;
-    let worker = Worker::start(&cell);
+    let worker = start(&cell, Stdio::null());
     until(&cell, &id, "SUCCEEDED").await;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.0.id())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.process.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kilobytes: u32 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kilobytes < 100_000, "{kilobytes} kB");
@@ -137,12 +113,12 @@ async fn a_job_that_prints_a_gigabyte_succeeds_and_its_worker_stays_small() {
 async fn a_worker_that_is_told_to_stop_gives_back_what_it_runs_unspent() {
     let cell = Cell::new().await;
     let id = shell(&cell, "sleep 600", json!({})).await;
-    let mut worker = Worker::start(&cell);
+    let mut worker = start(&cell, Stdio::null());
     until(&cell, &id, "RUNNING").await;
     worker.signal(nix::sys::signal::Signal::SIGTERM);
     let seen = until(&cell, &id, "PENDING").await;
     assert_eq!((&seen["tries"], &seen["attempts"][0]["outcome"]), (&json!(0), &json!("released")));
-    assert!(worker.0.wait().unwrap().success());
+    assert!(worker.process.wait().unwrap().success());
 }
 
 /// What a job holds for as long as any process of it lives, and the directory that it had.
@@ -187,13 +163,13 @@ async fn a_worker_killed_with_sigkill_loses_nothing_and_leaves_nothing() {
     let trace = Trace(tempfile::tempdir().unwrap());
     let script = format!(r#"test "$JOBPLANE_ATTEMPT" = 2 && exit; {} sleep 600"#, trace.script());
     let id = shell(&cell, &script, json!({})).await;
-    let worker = Worker::start(&cell);
+    let worker = start(&cell, Stdio::null());
     eventually("the job has not begun", || trace.has_begun()).await;
     drop(worker);
     trace.is_gone().await;
     cell.expire_leases().await;
     cell.fall_due().await;
-    let _next = Worker::start(&cell);
+    let _next = start(&cell, Stdio::null());
     let seen = until(&cell, &id, "SUCCEEDED").await;
     assert_eq!((&seen["tries"], &seen["attempts"][0]["outcome"]), (&json!(2), &json!("expired")));
 }
@@ -205,7 +181,7 @@ async fn a_job_that_kills_its_warden_fails_and_leaves_nothing() {
     let script = format!("{} kill -9 $PPID; sleep 600", trace.script());
     let id = shell(&cell, &script, json!({"retry": {"max_attempts": 1}})).await;
     let other = shell(&cell, "true", json!({})).await;
-    let _worker = Worker::start(&cell);
+    let _worker = start(&cell, Stdio::null());
     assert_eq!(until(&cell, &id, "FAILED").await["error"], "the job's warden was killed");
     trace.is_gone().await;
     until(&cell, &other, "SUCCEEDED").await;
@@ -220,14 +196,14 @@ async fn a_job_that_kills_its_worker_is_a_dead_letter_when_its_tries_are_spent_a
     let id = shell(&cell, &script, json!({"retry": {"max_attempts": 2}})).await;
     let others = cell.run_many(&cell.tenant, &cell.new_job(json!({})).await, 5).await;
     for attempt in 1..=2 {
-        let mut worker = Worker::start(&cell);
-        eventually("the worker lives", || worker.0.try_wait().unwrap().is_some()).await;
+        let mut worker = start(&cell, Stdio::null());
+        eventually("the worker lives", || worker.process.try_wait().unwrap().is_some()).await;
         trace.is_gone().await;
         cell.expire_leases().await;
         cell.fall_due().await;
         assert_eq!(cell.execution(&id).await["tries"], attempt);
     }
-    let _worker = Worker::start(&cell);
+    let _worker = start(&cell, Stdio::null());
     for other in others {
         until(&cell, &other, "SUCCEEDED").await;
     }
@@ -245,26 +221,13 @@ async fn a_job_that_kills_its_worker_is_a_dead_letter_when_its_tries_are_spent_a
 #[tokio::test]
 async fn a_worker_whose_log_nobody_reads_any_more_goes_on_working() {
     let cell = Cell::new().await;
-    let mut process = Command::new(program("jobplane-worker"))
-        .env("JOBPLANE_URL", &cell.url)
-        .env("JOBPLANE_WORKER_TOKEN", &cell.worker)
-        .env("JOBPLANE_DRAIN_SECONDS", "0")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut worker = start(&cell, Stdio::piped());
     // As when a log collector restarts: every write fails from now on.
-    drop(process.stderr.take());
-    let job = cell.new_job(json!({})).await;
-    let ids = cell.run_many(&cell.tenant, &job, 3).await;
-    let began = Instant::now();
-    let succeeded = "select count(*) from attempts where status = 'SUCCEEDED'";
-    while cell.number(succeeded).await < 3 && began.elapsed() < Duration::from_secs(60) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(worker.process.stderr.take());
+    for id in cell.run_many(&cell.tenant, &cell.new_job(json!({})).await, 3).await {
+        until(&cell, &id, "SUCCEEDED").await;
     }
-    let pid = nix::unistd::Pid::from_raw(process.id().try_into().unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    let ended = process.wait().unwrap();
-    assert_eq!(cell.execution(&ids[0]).await["status"], "SUCCEEDED");
+    worker.signal(nix::sys::signal::Signal::SIGTERM);
+    let ended = worker.process.wait().unwrap();
     assert!(ended.success(), "{ended}");
 }

@@ -1,7 +1,6 @@
 //! The history check: from when every lease's beginning and end were committed, how many ran at once.
 
-use super::stand::connect;
-use crate::Cell;
+use crate::{Cell, connect};
 
 /// A lease begins when its dequeue is committed and ends when its attempt is. Commit times order what saw what; the times
 /// in the rows are those at which the statements began, and may overlap where the leases did not.

@@ -3,8 +3,8 @@
 use super::fleet::{Ask, Fleet, Manner, staggered};
 use super::load::{Keeper, Tenant, ask, fill, tenant};
 use super::report::{Report, median};
-use super::stand::{Stand, connect};
-use crate::Cell;
+use super::stand::Stand;
+use crate::{Cell, connect};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! What a scenario is measured on: a PostgreSQL of its own with default durability, and cells over it.
 
-use crate::{Cell, server};
+use crate::{Cell, connect, server};
 use jobplane::local::postgres::{Durability, Server};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,12 +66,4 @@ impl Stand {
         self.server.stop()?;
         Ok(std::fs::remove_dir_all(self.home)?)
     }
-}
-
-/// A connection of its own, such as one that holds a transaction open.
-pub(super) async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) =
-        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("the database answers");
-    tokio::spawn(connection);
-    client
 }

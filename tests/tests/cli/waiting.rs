@@ -4,6 +4,7 @@ use super::Shell;
 use super::running::Running;
 use jobplane_tests::Worker;
 use serde_json::json;
+use std::process::Stdio;
 
 #[tokio::test]
 async fn what_succeeds_shows_its_lines_and_its_result_and_exits_with_0() {
@@ -91,7 +92,9 @@ async fn ctrl_c_while_waiting_exits_with_130_and_the_execution_goes_on() {
 #[tokio::test]
 async fn a_submitted_command_runs_on_a_real_worker_and_its_outcome_comes_back() {
     let shell = Shell::new().await;
-    let _worker = Worker::start(&shell.cell.url, &shell.cell.worker, &shell.home.path().join("worker.log"));
+    let _worker = Worker::start(&shell.cell.url, &shell.cell.worker, |command| {
+        command.stderr(Stdio::null());
+    });
     assert_eq!(shell.run("submit --wait -- echo hello").await.ok(), "hello\n");
     let bad = shell.run("submit --wait --max-attempts 1 -- false").await;
     assert_eq!(bad.code, Some(10), "{bad:?}");
