@@ -70,8 +70,10 @@ impl Drop for Dev {
 /// The regular files of the source tree and their hashes, by a direct call of the same command.
 fn files() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let paths: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let entries = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    let paths: Vec<_> = entries.filter(|path| path.is_file()).collect();
     let hashed = Command::new("sha256sum").args(&paths).output().unwrap();
+    assert!(hashed.status.success(), "{hashed:?}");
     let lines = String::from_utf8(hashed.stdout).unwrap();
     paths.into_iter().zip(lines.lines().map(|line| line[..64].to_owned())).collect()
 }
