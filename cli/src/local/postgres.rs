@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take to be ready, the recovery after a crash included.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long sessions that are being closed are waited for at a stop.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 /// How long a server may take to stop in order before it is stopped at once.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// Ports that are tried: a free one may be taken before the server gets to it.
@@ -111,9 +113,13 @@ impl Server {
     fn shut_down(&mut self) -> anyhow::Result<()> {
         drop(self.guard.take());
         let pid = Pid::from_raw(i32::try_from(self.process.id())?);
-        for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        // Smart, fast and immediate shutdown: the first waits for sessions, so that those which are just being closed
+        // are not cut off with an error in the log.
+        let modes =
+            [(Signal::SIGTERM, LEAVE_LIMIT), (Signal::SIGINT, STOP_LIMIT), (Signal::SIGQUIT, STOP_LIMIT)];
+        for (signal, limit) in modes {
             let told = Instant::now();
-            while told.elapsed() < STOP_LIMIT {
+            while told.elapsed() < limit {
                 // Not reaped yet, so the number cannot have been given to another.
                 if self.process.try_wait()?.is_some() {
                     return Ok(());
