@@ -3,8 +3,10 @@
 use super::leases::{LeaseKey, Stop, StopReceiver};
 use super::results::Report;
 use super::{Agent, report};
+use crate::exec::Ending;
 use crate::logs;
 use jobplane_protocol::{LeasedExecution, limits};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -26,23 +28,33 @@ pub(super) async fn attempt(
     stop: StopReceiver,
     slot: OwnedSemaphorePermit,
 ) {
-    let (mut log, shipper) = logs::open(agent.client.clone(), agent.leases.clone(), key);
-    let shipping = tokio::spawn(shipper.ship());
-    let ending = agent.exec.run(&leased, &mut log, stop.clone()).await;
-    log.close();
-    flush(shipping, key).await;
+    let (execution_id, attempt) = (leased.execution_id, leased.attempt);
+    let ending = contained(run(agent, leased, key, stop.clone())).await;
     if *stop.borrow() == Some(Stop::Lost) {
         return;
     }
-    tracing::info!(
-        execution_id = %leased.execution_id,
-        attempt = leased.attempt,
-        outcome = ?ending.outcome,
-        error = ending.error,
-        "ended"
-    );
+    tracing::info!(%execution_id, attempt, outcome = ?ending.outcome, error = ending.error, "ended");
     report(&results, Report::new(key, ending)).await;
     drop(slot);
+}
+
+/// The job and its log, to the end of both.
+async fn run(agent: Arc<Agent>, leased: LeasedExecution, key: LeaseKey, stop: StopReceiver) -> Ending {
+    let (mut log, shipper) = logs::open(agent.client.clone(), agent.leases.clone(), key);
+    let shipping = tokio::spawn(shipper.ship());
+    let ending = agent.exec.run(&leased, &mut log, stop).await;
+    log.close();
+    flush(shipping, key).await;
+    ending
+}
+
+/// Runs an attempt to its ending, also when a fault of the worker's own ends it: a lease that nobody answers for would
+/// be renewed for as long as the worker lives. What the attempt had started ends with it.
+async fn contained(attempt: impl Future<Output = Ending> + Send + 'static) -> Ending {
+    tokio::spawn(attempt).await.unwrap_or_else(|fault| {
+        tracing::error!(%fault, "an attempt was ended by a fault of this worker");
+        Ending::failed("the worker had a fault of its own; its log has more")
+    })
 }
 
 async fn flush(mut shipping: JoinHandle<()>, key: LeaseKey) {
@@ -55,4 +67,17 @@ async fn flush(mut shipping: JoinHandle<()>, key: LeaseKey) {
             tracing::warn!(execution_id = %key.0, "the end of the log could not be delivered");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jobplane_protocol::Outcome;
+
+    #[tokio::test]
+    async fn a_fault_of_the_worker_fails_the_attempt_and_may_be_tried_again() {
+        let ending = contained(async { panic!("on purpose") }).await;
+        assert_eq!((ending.outcome, ending.retryable), (Outcome::Failed, None));
+        assert_eq!(contained(async { Ending::released() }).await.outcome, Outcome::Released);
+    }
 }

@@ -32,7 +32,7 @@ impl Ending {
     }
 
     /// Failed; another try may do better.
-    pub(super) fn failed(error: impl Into<String>) -> Self {
+    pub(crate) fn failed(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::plain(Outcome::Failed) }
     }
 

@@ -109,7 +109,10 @@ async fn a_signal_is_named() {
 async fn what_can_never_run_is_not_retried() {
     let mut nothing = execution(&[]);
     nothing.job.command = None;
+    let mut contained = execution(&["true"]);
+    contained.job.image = Some("alpine".to_owned());
     for (leased, error) in [
+        (contained, "the job wants the image alpine"),
         (nothing, "the job has no command"),
         (execution(&["no-such-program"]), "program not found: no-such-program"),
         (execution(&["/etc/passwd"]), "not allowed to run /etc/passwd"),

@@ -88,6 +88,12 @@ pub(super) fn guard() -> io::Result<()> {
 async fn attempt(order: &Order, orders: OwnedReadHalf) -> io::Result<Report> {
     let Order { directory, leased } = order;
     let not_started = |ending| Ok(Report::NotStarted(ending));
+    if let Some(image) = &leased.job.image {
+        // Its command is meant for what the image holds, and for nothing outside of it.
+        return not_started(Ending::impossible(format!(
+            "the job wants the image {image}, and this worker runs commands without one"
+        )));
+    }
     let Some((program, arguments)) = leased.job.command.as_deref().and_then(<[_]>::split_first) else {
         return not_started(Ending::impossible("the job has no command, and this worker runs nothing else"));
     };
