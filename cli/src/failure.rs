@@ -34,7 +34,7 @@ Exit codes:
     0  done; with --wait or --watch: the execution SUCCEEDED
     1  an error, told on stderr
     2  the command line makes no sense
-    3  the controller cannot be reached or is unavailable: try again later
+    3  the controller cannot be reached, is unavailable or asks to come back later (rate limit)
     4  what was named does not exist
     5  no token that the controller accepts for this
    10  with --wait or --watch: the execution FAILED
@@ -181,9 +181,11 @@ fn hint(error: &CallError, session: &Session) -> Option<String> {
                 target.token_origin,
                 target.need.token()
             )),
-            ErrorCode::RateLimited => Some("Try again later, or ask for a higher rate limit.".to_owned()),
             _ => None,
         },
+        CallError::Unavailable { may_have_arrived: false, retry_after: Some(wait), .. } => {
+            Some(format!("Nothing was done. Try again in {} s.", wait.as_secs().max(1)))
+        }
         CallError::Unavailable { may_have_arrived: false, .. } => Some(target.unreachable()),
         CallError::Unavailable { .. } => Some(format!(
             "{} (from {}) gave no usable answer in time. It may have taken the request: look before repeating it.",

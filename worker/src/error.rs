@@ -26,8 +26,8 @@ pub enum Error {
         excerpt: String,
     },
 
-    /// No answer after every retry that the deadline and the budget allowed. Trying later can help.
-    #[error("no answer after {attempts} attempts: {cause}")]
+    /// No answer of use after every retry that the deadline and the budget allowed. Trying later can help.
+    #[error("gave up after {attempts} {}: {cause}", if *attempts == 1 { "attempt" } else { "attempts" })]
     Unavailable {
         /// How often it was tried.
         attempts: u32,
@@ -76,7 +76,7 @@ impl Error {
     }
 
     /// How long the controller asked to be left alone; no time at all if it did not.
-    pub(crate) fn retry_after(&self) -> Duration {
+    pub fn retry_after(&self) -> Duration {
         match self {
             Self::Unavailable { retry_after, .. } => retry_after.unwrap_or_default(),
             _ => Duration::ZERO,

@@ -70,6 +70,21 @@ async fn what_the_tenant_may_not_have_now_is_an_error_with_advice() {
 }
 
 #[tokio::test]
+async fn a_rate_that_is_used_up_for_longer_than_a_command_waits_says_until_when() {
+    let shell = Shell::new().await;
+    shell.cell.new_job(json!({"name": "j"})).await;
+    shell.admin("tenant update first --rate-limit 1").await.ok();
+    std::fs::write(shell.home.path().join("many.jsonl"), "{}\n".repeat(100)).unwrap();
+    shell.run("run j --bulk many.jsonl").await.ok();
+    let error = shell.run("run j").await.refused(3);
+    assert!(
+        error.starts_with("error: gave up after 1 attempt: ") && error.contains("answered 429"),
+        "{error}"
+    );
+    assert!(error.contains("Nothing was done. Try again in "), "{error}");
+}
+
+#[tokio::test]
 async fn a_reader_that_went_away_exits_with_141_without_a_word() {
     let shell = Shell::new().await;
     shell.cell.new_job(json!({"name": "j"})).await;
