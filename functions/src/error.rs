@@ -38,6 +38,12 @@ pub enum Error {
     /// A migration failed; the ones before it stay applied.
     #[error("migration: {0}")]
     Migration(#[from] refinery::Error),
+    /// The database belongs to something else, of which this is one table.
+    #[error(
+        "the database holds tables of something else, such as {0}; jobplane needs one of its own, whose planner \
+         settings it changes: `create database jobplane`"
+    )]
+    ForeignDatabase(String),
     /// A row held what its schema should have kept out.
     #[error("stored data: {0}")]
     Stored(String),
@@ -106,7 +112,12 @@ impl Error {
                 let detail = "a value cannot be stored: out of range, or text with U+0000";
                 (Problem::new(ErrorCode::InvalidRequest, detail), None)
             }
-            Self::Database(_) | Self::Migration(_) | Self::Stored(_) | Self::Config(_) | Self::Setup(_) => (
+            Self::Database(_)
+            | Self::Migration(_)
+            | Self::ForeignDatabase(_)
+            | Self::Stored(_)
+            | Self::Config(_)
+            | Self::Setup(_) => (
                 Problem::new(ErrorCode::Internal, "the controller failed; the same call may be tried again"),
                 None,
             ),

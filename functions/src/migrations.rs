@@ -2,7 +2,7 @@
 
 use crate::store::Db;
 use crate::{Error, routes::health};
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
 mod embedded {
     refinery::embed_migrations!("../migrations");
@@ -10,6 +10,9 @@ mod embedded {
 
 /// The advisory lock under which migrations run; any number will do as long as it stays.
 const LOCK: i64 = 0x6a6f_6270_6c61_6e65;
+
+/// A table of somebody else's in a database that was never migrated.
+const FOREIGN: &str = include_str!("store/foreign_table.sql");
 
 /// The schema that this build wants: the version of its newest migration.
 pub fn schema_version() -> i32 {
@@ -22,12 +25,17 @@ pub fn schema_version() -> i32 {
 }
 
 /// Brings the database to this build's schema and answers its version. Several may call it at once: an advisory
-/// lock lets one go first. Needs a direct connection, since a transaction pooler keeps no session lock.
+/// lock lets one go first. Needs a direct connection, since a transaction pooler keeps no session lock, as the database's
+/// owner.
+///
+/// # Errors
+/// [`Error::ForeignDatabase`] when something else lives in the database, which is left as it is; [`Error::Migration`] when
+/// it was migrated by another build and the two do not agree.
 pub async fn migrate(database_url: &str) -> Result<i32, Error> {
     let (mut client, connection) = tokio_postgres::connect(database_url, NoTls).await?;
     let driver = tokio::spawn(connection);
     client.query_typed("select pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
-    let ran = embedded::migrations::runner().run_async(&mut client).await;
+    let ran = run(&mut client).await;
     // The lock goes with the session.
     drop(client);
     if let Ok(Err(error)) = driver.await {
@@ -35,6 +43,14 @@ pub async fn migrate(database_url: &str) -> Result<i32, Error> {
     }
     ran?;
     Ok(schema_version())
+}
+
+async fn run(client: &mut Client) -> Result<(), Error> {
+    if let Some(row) = client.query_typed(FOREIGN, &[]).await?.first() {
+        return Err(Error::ForeignDatabase(row.try_get("name")?));
+    }
+    embedded::migrations::runner().run_async(client).await?;
+    Ok(())
 }
 
 /// The version of the newest migration that was applied.

@@ -1,7 +1,8 @@
 //! The statements themselves: each prepares on a fresh database, and the hot ones keep their plans whatever the
 //! statistics say, with partitions in place.
 
-use jobplane_tests::Cell;
+use jobplane_functions::migrate;
+use jobplane_tests::{Cell, connect, database};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -247,4 +248,19 @@ async fn what_waits_in_a_queue_is_counted_by_indexes_that_begin_with_the_queue()
         let walked: BTreeSet<_> = found.map(|(_, _, index)| index).collect();
         assert_eq!(walked, indexes.map(str::to_owned).into(), "after {change:.20}");
     }
+}
+
+#[tokio::test]
+async fn a_database_in_which_something_else_lives_is_refused_and_left_as_it_is() {
+    let url = database().await;
+    let db = connect(&url).await;
+    db.batch_execute("create schema shop; create table shop.orders (id int)").await.unwrap();
+    let refused = migrate(&url).await.unwrap_err().to_string();
+    assert!(refused.contains("shop.orders") && refused.contains("create database"), "{refused}");
+    let sql = "select to_regclass('executions') is null and not exists (select from pg_db_role_setting s
+        join pg_database d on d.oid = s.setdatabase where d.datname = current_database())";
+    assert!(db.query_one(sql, &[]).await.unwrap().get::<_, bool>(0), "nothing was made or set");
+    db.batch_execute("drop schema shop cascade").await.unwrap();
+    let version = migrate(&url).await.unwrap();
+    assert_eq!(migrate(&url).await.unwrap(), version, "a second time finds its own");
 }

@@ -54,7 +54,8 @@ pub struct Args {
         value_parser = clap::value_parser!(i32).range(KEPT))]
     pub keep_dead_letters_days: Option<i32>,
 
-    /// Use this database instead of starting PostgreSQL
+    /// Use this database, which must be empty or jobplane's, instead of starting PostgreSQL. Its planner settings are
+    /// changed
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
@@ -70,6 +71,10 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     jobplane_worker::start_logging(Some(LogFormat::Pretty));
     let mut shutdown = jobplane_worker::on_signals()?;
+    let data = match args.database_url.as_deref() {
+        None | Some("") => args.data_dir.display().to_string(),
+        Some(_) => "in the database of --database-url or DATABASE_URL".to_owned(),
+    };
     let options = Options {
         port: args.port,
         data_dir: args.data_dir.clone(),
@@ -91,7 +96,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         started = Platform::start(options) => started?,
         () = asked(&mut shutdown, Shutdown::Draining) => return Ok(ExitCode::SUCCESS),
     };
-    announce(&platform.access, &args.data_dir, args.json).context("cannot write to standard output")?;
+    announce(&platform.access, &args.data_dir, &data, args.json)
+        .context("cannot write to standard output")?;
     tokio::select! {
         error = platform.broken() => return stop(platform, shutdown).await.and(Err(error)),
         () = asked(&mut shutdown, Shutdown::Draining) => {}
@@ -117,7 +123,7 @@ async fn asked(shutdown: &mut watch::Receiver<Shutdown>, phase: Shutdown) {
     }
 }
 
-fn announce(access: &Access, data_dir: &Path, json: bool) -> anyhow::Result<()> {
+fn announce(access: &Access, data_dir: &Path, data: &str, json: bool) -> anyhow::Result<()> {
     if json {
         let line = serde_json::to_string(access)?;
         let mut out = std::io::stdout().lock();
@@ -129,10 +135,9 @@ fn announce(access: &Access, data_dir: &Path, json: bool) -> anyhow::Result<()> 
     let tokens = data_dir.join("dev.json");
     writeln!(
         out,
-        "\n{} is ready at {}\n\n  data    {}\n  tokens  {}\n\nTry, in another terminal here:\n",
+        "\n{} is ready at {}\n\n  data    {data}\n  tokens  {}\n\nTry, in another terminal here:\n",
         "jobplane".bold(),
         access.url.cyan(),
-        data_dir.display(),
         tokens.display(),
     )?;
     if tokens != Path::new(DEV_FILE) {
