@@ -470,6 +470,67 @@ language sql stable parallel safe as $$
     order by p.tenant_id, p.queue_id, p.flow, p.rank limit 1) first
 $$;
 
+-- Where a tenant's flow in a queue ends: the rank of its last row, in ready or in parked, or the rank that is being
+-- served, if that is further on.
+create function flow_end(of_tenant uuid, of_queue integer, of_flow smallint, is_parked boolean) returns bigint
+language plpgsql stable parallel safe as $$
+begin
+  if is_parked then
+    return greatest(parked_rank(of_tenant, of_queue), (
+      select p.rank from parked p
+      where (p.tenant_id, p.queue_id, p.flow) = (of_tenant, of_queue, of_flow)
+      order by p.tenant_id desc, p.queue_id desc, p.flow desc, p.rank desc limit 1));
+  end if;
+  return (
+    select greatest(q.virtual_rank, v.virtual_rank, (
+      -- Compared as rows, so that only the index that begins with the flow gives this order.
+      select r.rank from ready r
+      where (r.tenant_id, r.queue_id, r.flow, r.rank) >= (of_tenant, of_queue, of_flow, q.virtual_rank)
+        and (r.tenant_id, r.queue_id, r.flow) <= (of_tenant, of_queue, of_flow)
+      order by r.tenant_id desc, r.queue_id desc, r.flow desc, r.rank desc limit 1))
+    from queues q left join tenant_queues v on v.queue_id = q.id and v.tenant_id = of_tenant
+    where q.id = of_queue);
+end
+$$;
+
+-- The rank behind which so many more rows of a flow go, each a step further on than the one before. Calls at the same
+-- time do not see each other's rows, and must be ranked as if they had come one by one all the same. A few rows take
+-- the next ranks that no other call has locked; many wait until no other call is at it. Every query in here sees what was
+-- committed before it, so that what has no lock any more is seen.
+create function flow_place(of_tenant uuid, of_queue integer, of_flow smallint, is_parked boolean, step bigint,
+  count bigint) returns bigint
+language plpgsql as $$
+declare
+  flow   text := concat(of_tenant, of_queue, of_flow, is_parked);
+  place  bigint;
+  last   bigint;
+  locked bigint;
+begin
+  if count > 16 then
+    perform pg_advisory_xact_lock(hashtextextended(flow, 2));
+    return flow_end(of_tenant, of_queue, of_flow, is_parked);
+  end if;
+  perform pg_advisory_xact_lock_shared(hashtextextended(flow, 2));
+  loop
+    place := flow_end(of_tenant, of_queue, of_flow, is_parked);
+    last := place;
+    locked := 0;
+    while locked < count loop
+      last := last + step;
+      if pg_try_advisory_xact_lock(hashtextextended(concat(flow, last), 3)) then
+        locked := locked + 1;
+      else
+        locked := 0;
+        place := last;
+      end if;
+    end loop;
+    -- Otherwise one of these may have been another's, committed since the flow's end was read.
+    exit when flow_end(of_tenant, of_queue, of_flow, is_parked) <= place;
+  end loop;
+  return place;
+end
+$$;
+
 -- Waits for its time: scheduled, or backing off after a failure.
 create table delayed (
   execution_id uuid primary key,

@@ -181,6 +181,31 @@ async fn shares_follow_weights_while_all_are_backlogged() {
 }
 
 #[tokio::test]
+async fn calls_of_one_tenant_at_the_same_time_are_ranked_as_if_they_came_one_by_one() {
+    let cell = Cell::new().await;
+    let limited = cell.new_job(json!({"max_running": 1})).await;
+    let free = cell.new_job(json!({})).await;
+    // The limited job's window, which has ranks of its own.
+    cell.run_many(&cell.tenant, &limited, 1).await;
+    let counts = [1, 1, 1, 2, 5, 16, 17, 100];
+    let asking = [&limited, &free].into_iter().flat_map(|job| {
+        counts.map(|count| {
+            let cell = &cell;
+            async move {
+                for _ in 0..5 {
+                    cell.run_many(&cell.tenant, job, count).await;
+                }
+            }
+        })
+    });
+    join_all(asking).await;
+    for line in ["ready where line is null", "parked"] {
+        let ranks = cell.number(&format!("select count(distinct rank) from {line}")).await;
+        assert_eq!(ranks, 5 * counts.iter().sum::<usize>() as i64, "no place is taken twice: {line}");
+    }
+}
+
+#[tokio::test]
 async fn an_urgent_row_is_next_in_line_the_moment_it_arrives() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;

@@ -53,18 +53,12 @@ gone as (
   delete from parked where ctid = any (array(select row from admitted))
 ),
 flows as materialized (
-  select f.*, greatest(q.virtual_rank, lowest.rank, v.virtual_rank, (
-      -- Compared as rows, so that only the index that begins with the flow gives this order.
-      select r.rank from ready r
-      where (r.tenant_id, r.queue_id, r.flow, r.rank) >= (f.tenant_id, f.queue_id, f.flow, q.virtual_rank)
-        and (r.tenant_id, r.queue_id, r.flow) <= (f.tenant_id, f.queue_id, f.flow)
-      order by r.tenant_id desc, r.queue_id desc, r.flow desc, r.rank desc limit 1)) as base
+  select f.*, greatest(lowest.rank, flow_end(f.tenant_id, f.queue_id, f.flow, false)) as base
   from (
     select a.queue_id, a.tenant_id, a.flow, $3 / (a.weight << a.flow / 25) as step
     from admitted a group by a.queue_id, a.tenant_id, a.flow, a.weight
   ) f
     join queues q on q.id = f.queue_id
-    left join tenant_queues v on v.queue_id = f.queue_id and v.tenant_id = f.tenant_id
     -- As exact as can be, not as of the last refresh: a tenant at its limit comes by here all the time, and
     -- would be first in line each time.
     left join lateral (

@@ -66,24 +66,12 @@ moved as (
   delete from delayed where ctid = any (array(select row from due))
 ),
 flows as materialized (
-  select f.*, case when f.is_limited
-    then greatest(parked_rank(f.tenant_id, f.queue_id), (
-      select p.rank from parked p
-      where (p.tenant_id, p.queue_id, p.flow) = (f.tenant_id, f.queue_id, f.priority + 1)
-      order by p.tenant_id desc, p.queue_id desc, p.flow desc, p.rank desc limit 1))
-    else greatest(q.virtual_rank, v.virtual_rank, (
-      -- Compared as rows, so that only the index that begins with the flow gives this order.
-      select r.rank from ready r
-      where (r.tenant_id, r.queue_id, r.flow, r.rank) >= (f.tenant_id, f.queue_id, f.priority + 1, q.virtual_rank)
-        and (r.tenant_id, r.queue_id, r.flow) <= (f.tenant_id, f.queue_id, f.priority + 1)
-      order by r.tenant_id desc, r.queue_id desc, r.flow desc, r.rank desc limit 1)) end as base
+  select f.*, flow_end(f.tenant_id, f.queue_id, (f.priority + 1)::smallint, f.is_limited) as base
   from (
     select d.queue_id, d.tenant_id, d.priority, d.line is not null as is_limited, $2 / (d.weight << d.priority / 25) as step
     from due d
     group by d.queue_id, d.tenant_id, d.priority, d.line is not null, d.weight
   ) f
-    join queues q on q.id = f.queue_id
-    left join tenant_queues v on v.queue_id = f.queue_id and v.tenant_id = f.tenant_id
 ),
 ranked as materialized (
   select d.*, f.base + f.step * row_number() over (

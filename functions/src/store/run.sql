@@ -64,35 +64,22 @@ later as (
   from accepted a cross join job j cross join items i where i.is_later
 ),
 -- Start-time fair queueing. A flow's rows follow its last one in steps of unit / (weight × priority weight);
--- a flow without rows begins at the rank being served. Concurrent calls read the same last rank, so each
--- takes the lowest free place k of its flow and begins k batches further on. What has a limit to wait for is
--- ranked in its tenant's own order in the same way.
+-- a flow without rows begins at the rank being served. What has a limit to wait for is ranked in its tenant's
+-- own order in the same way. In one order of flows, since calls that ask for many wait for each other here.
 flows as materialized (
-  select f.priority, f.step, f.count, case when f.line is not null
-    then greatest(parked_rank(f.tenant_id, f.queue_id), (
-      select p.rank from parked p
-      where (p.tenant_id, p.queue_id, p.flow) = (f.tenant_id, f.queue_id, f.priority)
-      order by p.tenant_id desc, p.queue_id desc, p.flow desc, p.rank desc limit 1))
-    else greatest(q.virtual_rank, v.virtual_rank, (
-      -- Compared as rows, so that only the index that begins with the flow gives this order.
-      select r.rank from ready r
-      where (r.tenant_id, r.queue_id, r.flow, r.rank) >= (f.tenant_id, f.queue_id, f.priority, q.virtual_rank)
-        and (r.tenant_id, r.queue_id, r.flow) <= (f.tenant_id, f.queue_id, f.priority)
-      order by r.tenant_id desc, r.queue_id desc, r.flow desc, r.rank desc limit 1)) end as base,
-    coalesce((select k from generate_series(0, 63) k
-      where pg_try_advisory_xact_lock(hashtext(concat(f.tenant_id, f.queue_id, f.priority)), k) limit 1), 64) as k
+  select f.priority, f.step, flow_place(f.tenant_id, f.queue_id, f.priority, f.line is not null, f.step, f.count) as place
   from (
     select i.priority, j.queue_id, c.id as tenant_id, $12 / (c.weight << i.priority / 25) as step, count(*) as count, h.line
     from accepted a cross join caller c cross join job j cross join held_in h cross join items i
     where not i.is_later
     group by i.priority, j.queue_id, c.id, c.weight, h.line
+    order by i.priority
+    offset 0
   ) f
-    join queues q on q.id = f.queue_id
-    left join tenant_queues v on v.queue_id = f.queue_id and v.tenant_id = f.tenant_id
 ),
 ranked as materialized (
   select i.id, a.tenant_id, j.id as job_id, j.queue_id, i.priority, i.bytes, h.line,
-    f.base + (f.k * f.count + row_number() over (partition by i.priority order by i.place)) * f.step as rank
+    f.place + f.step * row_number() over (partition by i.priority order by i.place) as rank
   from accepted a cross join job j cross join held_in h cross join items i join flows f on f.priority = i.priority
   where not i.is_later
 ),

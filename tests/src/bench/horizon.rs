@@ -100,7 +100,9 @@ async fn under_hold(stand: &Stand, load: Load, hold: Duration) -> Vec<(f64, f64)
     };
     tokio::time::sleep(hold / 10).await;
     let holder = connect(&cell.database_url).await;
-    let begin = "begin isolation level repeatable read; select count(*) from queues";
+    // Held by a client that does nothing, which the database would otherwise put an end to.
+    let begin = "set idle_in_transaction_session_timeout = 0;
+                 begin isolation level repeatable read; select count(*) from queues";
     holder.batch_execute(begin).await.expect("a snapshot is taken");
     let mut slices = Vec::new();
     for _ in 0..SLICES {
