@@ -471,9 +471,14 @@ language sql stable parallel safe as $$
 $$;
 
 -- Where a tenant's flow in a queue ends: the rank of its last row, in ready or in parked, or the rank that is being
--- served, if that is further on.
+-- served, if that is further on. A flow without rows in ready begins at the lowest rank that there is, not at the last
+-- refresh: a tenant that asks again each time it is served would be first in line each time.
 create function flow_end(of_tenant uuid, of_queue integer, of_flow smallint, is_parked boolean) returns bigint
 language plpgsql stable parallel safe as $$
+declare
+  served bigint;
+  mark   bigint;
+  last   bigint;
 begin
   if is_parked then
     return greatest(parked_rank(of_tenant, of_queue), (
@@ -481,15 +486,18 @@ begin
       where (p.tenant_id, p.queue_id, p.flow) = (of_tenant, of_queue, of_flow)
       order by p.tenant_id desc, p.queue_id desc, p.flow desc, p.rank desc limit 1));
   end if;
-  return (
-    select greatest(q.virtual_rank, v.virtual_rank, (
-      -- Compared as rows, so that only the index that begins with the flow gives this order.
-      select r.rank from ready r
-      where (r.tenant_id, r.queue_id, r.flow, r.rank) >= (of_tenant, of_queue, of_flow, q.virtual_rank)
-        and (r.tenant_id, r.queue_id, r.flow) <= (of_tenant, of_queue, of_flow)
-      order by r.tenant_id desc, r.queue_id desc, r.flow desc, r.rank desc limit 1))
-    from queues q left join tenant_queues v on v.queue_id = q.id and v.tenant_id = of_tenant
-    where q.id = of_queue);
+  select greatest(q.virtual_rank, v.virtual_rank), q.scan_from into served, mark
+  from queues q left join tenant_queues v on v.queue_id = q.id and v.tenant_id = of_tenant
+  where q.id = of_queue;
+  -- Compared as rows, so that only the index that begins with the flow gives this order.
+  select r.rank into last from ready r
+  where (r.tenant_id, r.queue_id, r.flow, r.rank) >= (of_tenant, of_queue, of_flow, mark)
+    and (r.tenant_id, r.queue_id, r.flow) <= (of_tenant, of_queue, of_flow)
+  order by r.tenant_id desc, r.queue_id desc, r.flow desc, r.rank desc limit 1;
+  if last is null then
+    select r.rank into last from ready r where r.queue_id = of_queue and r.rank >= mark order by r.rank limit 1;
+  end if;
+  return greatest(served, last);
 end
 $$;
 
@@ -650,14 +658,14 @@ create table workers (
 );
 create index workers_seen on workers (last_seen_at);
 
--- The fleet-wide housekeeping: when it last ran, when it last found a worker to have been heard, and until when nothing
--- is expired after an outage. Before expired_from
--- no lease is left that ran out; expired_until is its next value. From stragglers_at on, a tick looks behind all
+-- The fleet-wide housekeeping: when it last ran, when it last found a worker to have been heard, since when none had been
+-- in the last outage, and until when leases that ran out since then are spared. Before expired_from no lease is left that ran out; expired_until is its next value. From stragglers_at on, a tick looks behind all
 -- watermarks. parked_after is the tenant whose parked rows a tick looked after last.
 create table ticks (
   id               boolean primary key default true check (id),
   ticked_at        timestamptz not null default now(),
   heard_at         timestamptz not null default now(),
+  silent_from      timestamptz not null default 'epoch',
   expire_not_until timestamptz not null default now(),
   expired_from     timestamptz not null default '-infinity',
   expired_until    timestamptz not null default '-infinity',

@@ -6,6 +6,8 @@
 use crate::routes::result::Ends;
 use crate::store::{self, Db};
 use crate::{App, Error, retention};
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
 use jobplane_protocol::limits;
 use std::time::Instant;
 use tokio_postgres::Row;
@@ -26,6 +28,8 @@ const PARKED_TENANTS: i32 = 500;
 /// from being vacuumed it reads them all, and may take a fiftieth of one connection.
 const LOOK_BEHIND_REST: f64 = 50.0;
 
+/// How long one statement of the tick may take, while all others wait for it.
+const STEP_LIMIT: &str = "set local statement_timeout = '20s'";
 const TICK: &str = include_str!("store/tick.sql");
 const TICKED: &str = include_str!("store/ticked.sql");
 const EXPIRING: &str = include_str!("store/expiring.sql");
@@ -35,6 +39,7 @@ const PARKED_TENANTS_NEXT: &str = include_str!("store/parked_tenants.sql");
 const ADMIT: &str = include_str!("store/admit.sql");
 const ROTATE: &str = include_str!("store/rotate.sql");
 const ROTATION_DUE: &str = include_str!("store/rotation_due.sql");
+const FORGET_MARKS: &str = include_str!("store/forget_marks.sql");
 const FORGET: &str = include_str!("store/forget.sql");
 
 /// What one tick did.
@@ -46,46 +51,93 @@ pub(crate) struct Ticked {
     admitted: i64,
 }
 
-/// Does the once-a-second work if it is due and nobody else is at it. A transaction of its own: several
-/// statements, because each must see what the one before did, and all of them happen under the tick's lock.
+/// Does the once-a-second work if it is due and nobody else is at it, in a transaction of its own that holds the tick's
+/// lock. Its steps are statements of their own, because each must see what the one before did, and each is undone by
+/// itself when it fails.
 pub(crate) async fn tick(app: &App) -> Result<Option<Ticked>, Error> {
     let mut connection = app.db.connection().await?;
-    let transaction = connection.transaction().await?;
-    let client = transaction.client();
-    let won = store::rows(client, TICK, &[&f64::from(app.lease_seconds)]).await?;
+    let mut transaction = connection.transaction().await?;
+    transaction.batch_execute(STEP_LIMIT).await?;
+    let won = store::rows(transaction.client(), TICK, &[&f64::from(app.lease_seconds)]).await?;
     let Some(won) = won.first() else { return Ok(None) };
-    let (may_expire, look_behind): (bool, bool) = (won.try_get("may_expire")?, won.try_get("look_behind")?);
+    let (expire_before, look_behind) = (won.try_get("expire_before")?, won.try_get("look_behind")?);
+    let spares: bool = won.try_get("spares")?;
     let began = Instant::now();
-    let (mut ticked, mut tenants) = (Ticked::default(), Vec::new());
-    if may_expire {
-        (ticked.expired, tenants) = expire(client, look_behind).await?;
-    }
-    let due = store::rows(client, DUE, &[&BATCH, &RANK_UNIT, &look_behind]).await?;
-    ticked.due = count(&due)?;
-    if look_behind {
-        ticked.stragglers = count(&store::rows(client, STRAGGLERS, &[&BATCH]).await?)?;
-    }
+
+    let ended =
+        step(&mut transaction, async |client| expire(client, look_behind, expire_before).await).await?;
+    let due = step(&mut transaction, async |client| move_due(client, look_behind).await).await?;
+    let stragglers = step(&mut transaction, async |client| match look_behind {
+        true => look_behind_marks(client).await,
+        false => Ok(0),
+    });
+    let stragglers = stragglers.await?;
     let rest = look_behind.then(|| (began.elapsed().as_secs_f64() * LOOK_BEHIND_REST).max(1.0));
-    let next = store::rows(client, PARKED_TENANTS_NEXT, &[&PARKED_TENANTS]).await?;
+    let next = store::rows(transaction.client(), PARKED_TENANTS_NEXT, &[&PARKED_TENANTS]).await?;
     let next = next.first().ok_or_else(|| Error::Stored("a count without a row".to_owned()))?;
-    tenants.extend(next.try_get::<_, Option<Vec<Uuid>>>("tenants")?.unwrap_or_default());
-    if let Some(row) = due.first() {
-        tenants.extend(row.try_get::<_, Option<Vec<Uuid>>>("limited_tenants")?.unwrap_or_default());
-    }
-    if !tenants.is_empty() {
-        ticked.admitted = count(&store::rows(client, ADMIT, &[&tenants, &BATCH, &RANK_UNIT]).await?)?;
-    }
-    let all_expired = ticked.expired < EXPIRE_BATCH;
-    let again = !all_expired || [ticked.due, ticked.stragglers, ticked.admitted].contains(&BATCH);
+    let mut tenants: Vec<Uuid> = next.try_get::<_, Option<_>>("tenants")?.unwrap_or_default();
     let last: Uuid = next.try_get("last")?;
-    store::rows(client, TICKED, &[&again, &(may_expire && all_expired), &rest, &last]).await?;
+    tenants.extend([ended.tenants, due.tenants].concat());
+    let admitted = step(&mut transaction, async |client| match tenants.is_empty() {
+        true => Ok(0),
+        false => count(&store::rows(client, ADMIT, &[&tenants, &BATCH, &RANK_UNIT]).await?),
+    });
+    let admitted = admitted.await?;
+
+    let again = ended.more || due.more || [stragglers, admitted].contains(&BATCH);
+    store::rows(transaction.client(), TICKED, &[&again, &(ended.all && !spares), &rest, &last]).await?;
     transaction.commit().await?;
-    Ok(Some(ticked))
+    Ok(Some(Ticked { expired: ended.count, due: due.count, stragglers, admitted }))
+}
+
+/// One step of the tick. What it did is undone if it fails, which is logged, and the others go on: a row that cannot be
+/// moved must not keep everyone's from moving.
+async fn step<T: Default>(
+    tick: &mut Transaction<'_>,
+    work: impl AsyncFnOnce(&tokio_postgres::Client) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let savepoint = tick.transaction().await?;
+    match work(savepoint.client()).await {
+        Ok(done) => {
+            savepoint.commit().await?;
+            Ok(done)
+        }
+        Err(error) => {
+            tracing::error!(cause = %error, "a step of the tick failed; the next tick tries it again");
+            savepoint.rollback().await?;
+            Ok(T::default())
+        }
+    }
+}
+
+/// What a step moved.
+#[derive(Default)]
+struct Moved {
+    count: i64,
+    /// Whether there is more, so that the next tick is due at once.
+    more: bool,
+    /// Whether nothing at all is left.
+    all: bool,
+    /// The tenants that have rows to let in.
+    tenants: Vec<Uuid>,
+}
+
+async fn move_due(client: &tokio_postgres::Client, look_behind: bool) -> Result<Moved, Error> {
+    let rows = store::rows(client, DUE, &[&BATCH, &RANK_UNIT, &look_behind]).await?;
+    let Some(row) = rows.first() else { return Ok(Moved::default()) };
+    let more: bool = row.try_get("crowded")?;
+    let tenants = row.try_get::<_, Option<_>>("limited_tenants")?.unwrap_or_default();
+    Ok(Moved { count: row.try_get("moved")?, more, all: !more, tenants })
+}
+
+async fn look_behind_marks(client: &tokio_postgres::Client) -> Result<i64, Error> {
+    store::rows(client, FORGET_MARKS, &[]).await?;
+    count(&store::rows(client, STRAGGLERS, &[&BATCH]).await?)
 }
 
 /// Lets parked rows of these tenants stand in line as far as there is room under their limits. To be called after what
-/// made room, or parked a row, is committed: of two that do so at once, the later one then sees both. What fails
-/// here is mended by a tick.
+/// made room, or parked a row, is committed. Of two that do so at once for one tenant only one does; what it did not see,
+/// and what fails here, is mended by the next result or tick.
 pub(crate) async fn admit(app: &App, mut tenants: Vec<Uuid>) {
     tenants.sort_unstable();
     tenants.dedup();
@@ -97,10 +149,14 @@ pub(crate) async fn admit(app: &App, mut tenants: Vec<Uuid>) {
     }
 }
 
-/// Ends the attempts whose leases ran out, as a result that the controller itself reports: how many, and the tenants
-/// whose limits have room again.
-async fn expire(client: &tokio_postgres::Client, look_behind: bool) -> Result<(i64, Vec<Uuid>), Error> {
-    let expiring = store::rows(client, EXPIRING, &[&EXPIRE_BATCH, &look_behind]).await?;
+/// Ends the attempts whose leases ran out before this, as a result that the controller itself reports; the tenants are
+/// those whose limits have room again.
+async fn expire(
+    client: &tokio_postgres::Client,
+    look_behind: bool,
+    before: Timestamp,
+) -> Result<Moved, Error> {
+    let expiring = store::rows(client, EXPIRING, &[&EXPIRE_BATCH, &look_behind, &before]).await?;
     let mut ends = Ends::default();
     for row in &expiring {
         let outcome: &str = row.try_get("outcome")?;
@@ -111,8 +167,9 @@ async fn expire(client: &tokio_postgres::Client, look_behind: bool) -> Result<(i
             row.try_get("error")?,
         );
     }
-    let expired = i64::try_from(expiring.len()).unwrap_or(i64::MAX);
-    Ok((expired, if expired == 0 { Vec::new() } else { ends.run_as_controller(client).await? }))
+    let count = i64::try_from(expiring.len()).unwrap_or(i64::MAX);
+    let tenants = if count == 0 { Vec::new() } else { ends.run_as_controller(client).await? };
+    Ok(Moved { count, more: count == EXPIRE_BATCH, all: count < EXPIRE_BATCH, tenants })
 }
 
 fn count(rows: &[Row]) -> Result<i64, Error> {

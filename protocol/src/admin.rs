@@ -194,7 +194,7 @@ impl Check for CreateWorkerToken {
             checks.queues("queues", queues);
         }
         if let Some(tenants) = &self.tenant_ids {
-            checks.items("tenant_ids", tenants.len(), limits::MAX_TENANTS);
+            checks.tenants("tenant_ids", tenants);
         }
     }
 }

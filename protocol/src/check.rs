@@ -1,6 +1,6 @@
 //! What a request must satisfy beyond its types: collected field by field, answered all at once.
 
-use crate::{ErrorCode, FieldError, Json, limits};
+use crate::{ErrorCode, FieldError, Json, TenantId, limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
@@ -80,6 +80,17 @@ impl Checks {
             self.name(field, queue);
             if !seen.insert(queue) {
                 self.refuse(field, format!("{queue:?} is there twice"));
+            }
+        }
+    }
+
+    /// The tenants that a worker takes from, each once.
+    pub fn tenants(&mut self, field: &str, tenants: &[TenantId]) {
+        self.items(field, tenants.len(), limits::MAX_TENANTS);
+        let mut seen = BTreeSet::new();
+        for tenant in tenants {
+            if !seen.insert(tenant.0) {
+                self.refuse(field, format!("{tenant} is there twice"));
             }
         }
     }

@@ -39,7 +39,7 @@ impl Check for DequeueRequest {
             checks.queues("queues", queues);
         }
         if let Some(tenants) = &self.tenant_ids {
-            checks.items("tenant_ids", tenants.len(), limits::MAX_TENANTS);
+            checks.tenants("tenant_ids", tenants);
         }
         if let Some(wait_ms) = self.wait_ms {
             checks.range("wait_ms", wait_ms, 0..=limits::MAX_WAIT_MS);

@@ -211,12 +211,12 @@ async fn a_worker_that_only_heartbeats_cannot_hold_an_execution_for_ever() {
     assert_eq!(cell.execution(&id).await["attempts"][0]["outcome"], "deadline_exceeded");
 }
 
-/// Nobody has been heard for so many minutes, and every lease ran out meanwhile.
-async fn silence(cell: &Cell, minutes: i32) {
-    let ago = "now() - make_interval(mins => $1)";
+/// Nobody has been heard for so many seconds, and every lease ran out meanwhile.
+async fn silence(cell: &Cell, seconds: f64) {
+    let ago = "now() - make_interval(secs => $1)";
     cell.sql("update leases set expires_at = now() - interval '1 second'", &[]).await;
-    cell.sql(&format!("update workers set last_seen_at = {ago}"), &[&minutes]).await;
-    cell.sql(&format!("update ticks set heard_at = {ago}"), &[&minutes]).await;
+    cell.sql(&format!("update workers set last_seen_at = {ago}"), &[&seconds]).await;
+    cell.sql(&format!("update ticks set heard_at = {ago}"), &[&seconds]).await;
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn while_no_worker_is_heard_nothing_expires_and_then_not_before_a_whole_le
     let job = cell.new_job(json!({})).await;
     let id = cell.run(&job).await;
     let (lease, _) = cell.dequeue(1).await;
-    silence(&cell, 6).await;
+    silence(&cell, 61.0).await;
     cell.tick().await;
     assert_eq!(cell.execution(&id).await["status"], "RUNNING", "the sweep alone ends nothing");
     // The first word of any worker's after the outage.
@@ -245,21 +245,52 @@ async fn workers_silent_for_a_quarter_of_an_hour_are_taken_to_be_gone() {
     let job = cell.new_job(json!({})).await;
     let id = cell.run(&job).await;
     cell.dequeue(1).await;
-    silence(&cell, 16).await;
+    silence(&cell, 901.0).await;
     cell.tick().await;
     assert_eq!(cell.execution(&id).await["status"], "RETRYING");
 }
 
 #[tokio::test]
-async fn a_clock_set_back_stops_no_tick() {
+async fn what_ran_out_before_the_workers_fell_silent_ends_although_they_come_in_bursts() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
-    let id = cell.run(&job).await;
+    let ids = cell.run_many(&cell.tenant, &job, 2).await;
     cell.dequeue(1).await;
+    silence(&cell, 120.0).await;
+    cell.sql("update leases set expires_at = now() - interval '3 minutes'", &[]).await;
+    // The next burst comes, and takes something that is spared.
+    let (lease, _) = cell.dequeue(1).await;
+    cell.sql(
+        "update leases set expires_at = now() - interval '1 second' where lease_id = $1::text::uuid",
+        &[&lease],
+    )
+    .await;
+    cell.tick().await;
+    assert_eq!(cell.execution(&ids[0]).await["status"], "RETRYING");
+    assert_eq!(cell.execution(&ids[1]).await["status"], "RUNNING");
+}
+
+#[tokio::test]
+async fn a_clock_set_back_stops_nothing() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let ids = cell.run_many(&cell.tenant, &job, 2).await;
+    cell.dequeue(1).await;
+    let at = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+    cell.post(&format!("/jobs/{job}/run"), &cell.tenant, json!({"scheduled_at": at})).await.ok();
     cell.sql("update leases set expires_at = now() - interval '1 second'", &[]).await;
-    cell.sql("update ticks set ticked_at = now() + interval '1 hour'", &[]).await;
+    cell.sql("update delayed set due_at = now() - interval '1 second'", &[]).await;
+    let later = "now() + interval '1 hour'";
+    cell.sql(&format!("update queues set due_from = {later}, due_until = {later}"), &[]).await;
+    let ticks = format!(
+        "update ticks set ticked_at = {later}, stragglers_at = {later}, expired_from = {later},
+        expired_until = {later}"
+    );
+    cell.sql(&ticks, &[]).await;
     jobplane_functions::sweep(&cell.app).await.unwrap();
-    assert_eq!(cell.execution(&id).await["status"], "RETRYING");
+    assert_eq!(cell.execution(&ids[0]).await["status"], "RETRYING");
+    assert_eq!(cell.number("select count(*) from ready").await, 2);
+    assert_eq!(cell.number("select count(*) from queues where due_from > now()").await, 0);
 }
 
 #[tokio::test]

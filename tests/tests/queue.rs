@@ -138,19 +138,23 @@ async fn a_changed_rate_works_at_once() {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_listed_twice_is_refused() {
+async fn a_queue_or_tenant_that_is_listed_twice_is_refused() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
     cell.run(&job).await;
-    let twice = json!(["default", "other", "default"]);
-    let dequeue = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": 1, "queues": twice});
-    let token = json!({"name": "twice", "queues": twice});
-    for (path, key, body) in
-        [("/internal/executions/dequeue", &cell.worker, dequeue), ("/worker-tokens", &cell.admin, token)]
-    {
-        let refused = cell.post(path, key, body).await.refused(422, "invalid_request");
-        let expected = json!([{"field": "queues", "detail": "\"default\" is there twice"}]);
-        assert_eq!(refused["errors"], expected, "{path}");
+    let id = &cell.tenant_id;
+    for (field, twice, detail) in [
+        ("queues", ["default", "default"], "\"default\" is there twice".to_owned()),
+        ("tenant_ids", [id, id], format!("{id} is there twice")),
+    ] {
+        let dequeue = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": 1, field: twice});
+        let token = json!({"name": "twice", field: twice});
+        for (path, key, body) in
+            [("/internal/executions/dequeue", &cell.worker, dequeue), ("/worker-tokens", &cell.admin, token)]
+        {
+            let refused = cell.post(path, key, body).await.refused(422, "invalid_request");
+            assert_eq!(refused["errors"], json!([{"field": field, "detail": detail}]), "{path}");
+        }
     }
     assert_eq!(cell.number("select count(*) from leases").await, 0);
 }
@@ -319,6 +323,67 @@ async fn a_job_above_a_lowered_highest_priority_still_runs_at_the_highest() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_asks_again_each_time_it_is_served_has_its_share_and_no_more() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    cell.run_many(&cell.tenant, &job, 100).await;
+    let (other_id, other) = cell.new_tenant(json!({"name": "other"})).await;
+    let others = cell.new_job_of(&other, json!({})).await;
+    let (mut of_other, mut waiting) = (0, false);
+    for _ in 0..60 {
+        if !waiting {
+            cell.run_many(&other, &others, 1).await;
+        }
+        let (_, taken) = cell.dequeue(1).await;
+        waiting = taken[0]["tenant_id"] != other_id;
+        of_other += u32::from(!waiting);
+    }
+    assert!((15..=31).contains(&of_other), "{of_other} of 60");
+}
+
+#[tokio::test]
+async fn a_mark_does_not_pass_what_its_own_claim_sees_waiting() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let scoped = cell.new_worker_token(json!({"name": "scoped", "tenant_ids": [cell.tenant_id]})).await;
+    for (token, marks) in [(&cell.worker, "queues"), (&scoped, "tenant_queues")] {
+        cell.run_many(&cell.tenant, &job, 30).await;
+        let claim = async || {
+            cell.sql(&format!("update {marks} set advanced_at = now() - interval '1 second'"), &[]).await;
+            let body = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": 1});
+            cell.post("/internal/executions/dequeue", token, body).await.ok();
+        };
+        claim().await;
+        // As if these were ranked before the first claim and committed now.
+        cell.sql("update ready set rank = rank / 64", &[]).await;
+        claim().await;
+        let behind = format!(
+            "select count(*) from ready r join {marks} m on r.rank < m.scan_from where r.queue_id = 1"
+        );
+        assert_eq!(cell.number(&behind).await, 0, "{marks}");
+        cell.sql("delete from ready", &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_mark_of_a_scoped_worker_that_went_away_holds_its_tenant_back_no_longer() {
+    let cell = Cell::new().await;
+    let (job, at) = (cell.new_job(json!({})).await, 1_i64 << 40);
+    cell.sql(
+        "insert into tenant_queues (queue_id, tenant_id, virtual_rank, advanced_at)
+              values (1, $1::text::uuid, $2, now() - interval '2 minutes')",
+        &[&cell.tenant_id, &at],
+    )
+    .await;
+    cell.tick().await;
+    let (_, other) = cell.new_tenant(json!({"name": "other"})).await;
+    let others = cell.new_job_of(&other, json!({})).await;
+    cell.run_many(&other, &others, 20).await;
+    let id = cell.run(&job).await;
+    assert!(cell.dequeue(3).await.1.iter().any(|taken| taken["execution_id"] == json!(id)));
+}
+
+#[tokio::test]
 async fn a_row_committed_behind_the_watermark_is_found_by_the_tick() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
@@ -371,17 +436,26 @@ async fn a_crowd_that_falls_due_at_once_leaves_every_tenant_its_turn() {
         let runs = vec![json!({"scheduled_at": at}); 1000];
         cell.post(&format!("/jobs/{job}/runs"), &cell.tenant, json!({"runs": runs})).await.ok();
     }
-    let (other_id, other) = cell.new_tenant(json!({"name": "other"})).await;
-    let others = cell.new_job_of(&other, json!({"queue": "elsewhere"})).await;
-    cell.post(&format!("/jobs/{others}/run"), &other, json!({"scheduled_at": at})).await.ok();
-    cell.sql("update delayed set due_at = now() - interval '1 second'", &[]).await;
+    for name in 0..9 {
+        let (_, other) = cell.new_tenant(json!({"name": format!("other {name}")})).await;
+        let others = cell.new_job_of(&other, json!({"queue": "elsewhere"})).await;
+        cell.post(&format!("/jobs/{others}/run"), &other, json!({"scheduled_at": at})).await.ok();
+    }
+    let due = "update delayed set due_at = now() - case tenant_id when $1::text::uuid then interval '1 m' else '1 s' end";
+    cell.sql(due, &[&cell.tenant_id]).await;
     cell.tick().await;
-    let left = format!("select count(*) from delayed where tenant_id = '{other_id}'");
-    assert_eq!(cell.number(&left).await, 0, "the one row of the other tenant's is in line after one tick");
-    assert!(cell.number("select count(*) from delayed").await > 0, "one tick moves no more than it may");
+    let left = format!("select count(*) from delayed where tenant_id <> '{}'", cell.tenant_id);
+    assert_eq!(cell.number(&left).await, 0, "the one row of each other tenant's is in line after one tick");
+    assert_eq!(
+        cell.number("select count(*) from delayed").await,
+        1009,
+        "and what they leave of it is not lost"
+    );
+    let again = "select count(*) from ticks where ticked_at < now() - interval '900 ms'";
+    assert_eq!(cell.number(again).await, 1, "the next one is due at once");
     cell.tick().await;
     assert_eq!(cell.number("select count(*) from delayed").await, 0);
-    assert_eq!(cell.number("select count(*) from ready").await, 6001);
+    assert_eq!(cell.number("select count(*) from ready").await, 6009);
 }
 
 #[tokio::test]

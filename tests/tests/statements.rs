@@ -59,7 +59,7 @@ const HOT: [Hot; 12] = [
     Hot {
         file: "admit.sql",
         arguments: "array[ID]::uuid[], 5000, 1048576",
-        indexes: &["parked_in_turn", "ready_window", "ready_in_turn", "leases_tenant_slot"],
+        indexes: &["parked_in_turn", "ready_window", "leases_tenant_slot"],
     },
     Hot { file: "parked_tenants.sql", arguments: "500", indexes: &["parked_flow"] },
     Hot { file: "stragglers.sql", arguments: "5000", indexes: &["ready_in_turn", "ready_flow"] },
@@ -83,7 +83,7 @@ const HOT: [Hot; 12] = [
         arguments: "'\\x01', ID, array['{}'], array[null]::timestamptz[], array[null]::smallint[], array[null]::text[], null, null, null, false, 24, 1048576, 366",
         indexes: &[],
     },
-    Hot { file: "expiring.sql", arguments: "1000, false", indexes: &["leases_expiring"] },
+    Hot { file: "expiring.sql", arguments: "1000, false, now()", indexes: &["leases_expiring"] },
     Hot { file: "due.sql", arguments: "5000, 1048576, false", indexes: &["delayed_due", "delayed_of"] },
     Hot {
         file: "executions.sql",

@@ -3,8 +3,17 @@
 -- that comes late or too wide costs time and is never wrong. Answers how many.
 -- $1 tenant ids, $2 at most so many rows, $3 rank unit
 with recursive asked as materialized (
-  select t.id, t.weight, t.max_running - (select count(*) from leases l where l.tenant_id = t.id) as free
-  from tenants t where t.id = any ($1)
+  select t.id, t.weight, t.max_running
+  from tenants t
+  where t.id = any ($1)
+    -- One call at a time for each tenant: several would all fill the same room. Whom it leaves out, the next result
+    -- or the tick lets in.
+    and pg_try_advisory_xact_lock(hashtextextended(t.id::text, 4))
+),
+running as materialized (
+  select l.tenant_id, l.job_id, count(*) as count
+  from asked a join leases l on l.tenant_id = a.id
+  group by l.tenant_id, l.job_id
 ),
 -- The lines of these tenants that have rows, from one to the next without reading the rows between.
 lines as (
@@ -20,18 +29,27 @@ lines as (
     where p.tenant_id = l.tenant_id and (p.tenant_id, p.queue_id, p.line) > (l.tenant_id, l.queue_id, l.line)
     order by p.tenant_id, p.queue_id, p.line limit 1) n
 ),
+-- What stands in line already.
+windows as materialized (
+  select k.tenant_id, k.queue_id, r.line, count(*) as count
+  from (select distinct tenant_id, queue_id from lines) k cross join lateral (
+    select r.line from ready r
+    where (r.tenant_id, r.queue_id, r.line) >= (k.tenant_id, k.queue_id, '00000000-0000-0000-0000-000000000000')
+      and (r.tenant_id, r.queue_id) <= (k.tenant_id, k.queue_id) and r.line is not null) r
+  group by k.tenant_id, k.queue_id, r.line
+),
 -- What is free under a limit and does not stand in line already; null where there is no limit.
 rooms as materialized (
-  select l.tenant_id, l.queue_id, l.line, a.weight, a.free - stock.of_tenant as room,
-    j.max_running - stock.of_line
-      - (select count(*) from leases x where x.tenant_id = l.tenant_id and x.job_id = j.id) as line_room
+  select l.tenant_id, l.queue_id, l.line, a.weight,
+    a.max_running - coalesce(x.count, 0) - coalesce(s.count, 0) as room,
+    j.max_running - coalesce(xj.count, 0) - coalesce(w.count, 0) as line_room
   from lines l join asked a on a.id = l.tenant_id
+    left join (select tenant_id, sum(count) as count from running group by tenant_id) x using (tenant_id)
+    left join (select tenant_id, queue_id, sum(count) as count from windows group by tenant_id, queue_id) s
+      using (tenant_id, queue_id)
+    left join windows w using (tenant_id, queue_id, line)
     left join jobs j on j.id = l.line
-    cross join lateral (
-      select count(*) as of_tenant, count(*) filter (where r.line = l.line) as of_line
-      from ready r
-      where (r.tenant_id, r.queue_id, r.line) >= (l.tenant_id, l.queue_id, '00000000-0000-0000-0000-000000000000')
-        and (r.tenant_id, r.queue_id) <= (l.tenant_id, l.queue_id) and r.line is not null) stock
+    left join running xj on xj.tenant_id = l.tenant_id and xj.job_id = j.id
 ),
 first as materialized (
   select p.*, m.weight, m.room,
@@ -53,17 +71,11 @@ gone as (
   delete from parked where ctid = any (array(select row from admitted))
 ),
 flows as materialized (
-  select f.*, greatest(lowest.rank, flow_end(f.tenant_id, f.queue_id, f.flow, false)) as base
+  select f.*, flow_end(f.tenant_id, f.queue_id, f.flow, false) as base
   from (
     select a.queue_id, a.tenant_id, a.flow, $3 / (a.weight << a.flow / 25) as step
     from admitted a group by a.queue_id, a.tenant_id, a.flow, a.weight
   ) f
-    join queues q on q.id = f.queue_id
-    -- As exact as can be, not as of the last refresh: a tenant at its limit comes by here all the time, and
-    -- would be first in line each time.
-    left join lateral (
-      select r.rank from ready r where r.queue_id = q.id and r.rank >= q.scan_from order by r.rank limit 1
-    ) lowest on true
 ),
 ranked as (
   insert into ready (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at, line)

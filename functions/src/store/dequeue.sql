@@ -44,7 +44,7 @@ picked as materialized (
       -- A claim scoped to tenants walks their flows one by one, not everyone's backlog.
       select theirs.* from (
         select r.*
-        from unnest(l.tenant_ids) as mine (tenant_id)
+        from (select distinct unnest(l.tenant_ids) as tenant_id) mine
           left join tenant_queues v on v.queue_id = l.id and v.tenant_id = mine.tenant_id
           cross join flow_numbers flows
           cross join lateral (
@@ -173,10 +173,11 @@ taken as (
       using (execution_id)))
 ),
 -- The watermark, at most twice a second and only by claims that pass nobody's rows over. It goes to the
--- lowest rank that this statement saw, and the walk begins at its value before.
+-- lowest rank that this statement saw, and the walk begins at its value before, or at that rank if it is lower.
 advanced as (
   update queues q
-  set scan_from = q.virtual_rank, virtual_rank = greatest(q.virtual_rank, lowest.rank), advanced_at = now()
+  set scan_from = least(q.virtual_rank, lowest.rank), virtual_rank = greatest(q.virtual_rank, lowest.rank),
+    advanced_at = now()
   from (
     select due.id, (select r.rank from ready r where r.queue_id = due.id and r.rank >= due.scan_from
                     order by r.rank limit 1) as rank
@@ -192,14 +193,27 @@ advanced as (
 ),
 advanced_theirs as (
   update tenant_queues v
-  set scan_from = v.virtual_rank, virtual_rank = greatest(v.virtual_rank, lowest.rank), advanced_at = now()
+  set scan_from = least(v.virtual_rank, lowest.rank), virtual_rank = greatest(v.virtual_rank, lowest.rank),
+    advanced_at = now()
   from (
-    select v.queue_id, v.tenant_id, p.rank
-    from (select queue_id, tenant_id, min(rank) as rank from picked group by queue_id, tenant_id) p
-      join tenant_queues v using (queue_id, tenant_id)
-    where v.advanced_at < now() - interval '500 milliseconds'
-      and v.queue_id in (select id from lines where tenant_ids is not null)
-    for update of v skip locked
+    select due.queue_id, due.tenant_id, min(first.rank) as rank
+    from (
+      select v.queue_id, v.tenant_id, v.scan_from
+      from tenant_queues v
+      where (v.queue_id, v.tenant_id) in (select queue_id, tenant_id from picked)
+        and v.advanced_at < now() - interval '500 milliseconds'
+        and v.queue_id in (select id from lines where tenant_ids is not null)
+      for update of v skip locked
+    ) due
+      cross join flow_numbers flows
+      cross join lateral (
+        select r.rank from ready r
+        where (r.tenant_id, r.queue_id, r.flow, r.rank) >= (due.tenant_id, due.queue_id, flows.flow, due.scan_from)
+          and (r.tenant_id, r.queue_id, r.flow) <= (due.tenant_id, due.queue_id, flows.flow)
+        order by r.tenant_id, r.queue_id, r.flow, r.rank
+        limit 1
+      ) first
+    group by due.queue_id, due.tenant_id
   ) lowest
   where v.queue_id = lowest.queue_id and v.tenant_id = lowest.tenant_id
 ),
@@ -219,7 +233,7 @@ seen as (
   select a.token_id, $3, now() from asked a
   where a.in_scope and not exists (
     select from workers w
-    where w.token_id = a.token_id and w.worker_id = $3 and w.last_seen_at > now() - interval '20 seconds')
+    where w.token_id = a.token_id and w.worker_id = $3 and w.last_seen_at > now() - make_interval(secs => least(20, $8 / 3.0)))
   on conflict (token_id, worker_id) do update set last_seen_at = excluded.last_seen_at
 )
 select a.in_scope, now() + make_interval(secs => $8) as lease_expires_at,

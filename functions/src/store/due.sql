@@ -1,6 +1,7 @@
 -- Moves rows that fell due into line, each ranked in a flow of its own kind: neither behind its tenant's backlog
--- nor in front of everyone's. When more are due than may be moved at once, each tenant has its turn. Answers how
--- many, and the tenants of those that have a limit to wait for.
+-- nor in front of everyone's. When more are due than may be moved at once, each tenant has its turn, and what the
+-- others leave goes to those that are due longest. Answers how many, whether there were more, and the tenants of those
+-- that have a limit to wait for.
 -- $1 at most so many, $2 rank unit, $3 whether to look behind the watermark
 with recursive walks as (
   select q.id, case when $3 then '-infinity' else q.due_from end as due_from from queues q
@@ -40,8 +41,11 @@ turns as materialized (
     select from delayed d
     where (d.tenant_id, d.queue_id, d.due_at) >= (o.tenant_id, o.queue_id, w.due_from)
       and (d.tenant_id, d.queue_id, d.due_at) <= (o.tenant_id, o.queue_id, now()))
+  -- Of more lines than rows may be moved, others each time.
+  order by random()
+  limit $1
 ),
-in_turn as (
+in_turn as materialized (
   select d.*
   from turns u cross join lateral (
     select d.ctid as row, d.* from delayed d
@@ -57,9 +61,10 @@ due as materialized (
   select d.*, t.weight,
     limited_line(j.id, j.max_running, t.id, t.max_running) as line
   from (
-    select * from by_time where not (select yes from crowded)
-    union all
     select * from in_turn
+    union all
+    select * from by_time where row not in (select row from in_turn)
+    limit $1
   ) d join tenants t on t.id = d.tenant_id join jobs j on j.id = d.job_id
 ),
 moved as (
@@ -91,8 +96,8 @@ held_back as (
 ),
 -- Where all that is due was moved, the next walk but one begins here.
 advanced as (
-  update queues q set due_from = q.due_until, due_until = now()
+  update queues q set due_from = least(q.due_until, now()), due_until = now()
   where q.id in (select queue_id from due) and not (select yes from crowded)
 )
-select (select count(*) from due) as moved,
+select (select count(*) from due) as moved, (select yes from crowded) as crowded,
   (select array_agg(distinct d.tenant_id) from due d where d.line is not null) as limited_tenants

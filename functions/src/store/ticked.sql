@@ -3,7 +3,7 @@
 -- $3 seconds until a tick looks behind the watermarks again, or null; $4 the tenant whose parked rows it looked after last
 update ticks
 set ticked_at = case when $1 then now() - interval '1 second' else ticked_at end,
-  expired_from = case when $2 then expired_until else expired_from end,
+  expired_from = case when $2 then least(expired_until, now()) else expired_from end,
   expired_until = case when $2 then now() else expired_until end,
   stragglers_at = coalesce(now() + make_interval(secs => $3), stragglers_at),
   parked_after = coalesce($4, parked_after)

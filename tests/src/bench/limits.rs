@@ -49,9 +49,11 @@ pub(super) async fn measure(stand: &Stand, report: &mut Report) {
     for _ in 0..stand.rounds {
         stand.say("throughput without and with limits");
         let (unlimited, limited) = (free.throughput(seconds).await, bound.throughput(seconds).await);
-        report.figure("unlimited", "jobs/s", unlimited);
-        report.figure("limited", "jobs/s", limited);
-        report.figure(RATIO, "", limited / unlimited);
+        report.figure("unlimited", "jobs/s", unlimited.0);
+        report.figure("limited", "jobs/s", limited.0);
+        report.figure(RATIO, "", limited.0 / unlimited.0);
+        report.figure("unlimited, taken by a dequeue", "", unlimited.1);
+        report.figure("limited, taken by a dequeue", "", limited.1);
         stand.say("workers killed at random");
         let killed = bound.killing(seconds).await;
         report.figure("executions whose worker was killed", "", killed as f64);
@@ -96,16 +98,17 @@ impl Side {
         Self { cell, tenants: Arc::new(tenants) }
     }
 
-    /// Jobs a second that the fleet takes and reports.
-    async fn throughput(&self, lasting: Duration) -> f64 {
+    /// Jobs a second that the fleet takes and reports, and how many a dequeue brings.
+    async fn throughput(&self, lasting: Duration) -> (f64, f64) {
         let fleet = self.fleet(0);
         let _keeper = Keeper::start(&self.cell, &self.tenants, &fleet, 100);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let (before, began) = (fleet.count(), Instant::now());
+        let (before, calls, began) = (fleet.count(), fleet.calls(), Instant::now());
         tokio::time::sleep(lasting).await;
-        let rate = (fleet.count() - before) as f64 / began.elapsed().as_secs_f64();
+        let taken = (fleet.count() - before) as f64;
+        let (rate, size) = (taken / began.elapsed().as_secs_f64(), taken / (fleet.calls() - calls) as f64);
         fleet.stop().await;
-        rate
+        (rate, size)
     }
 
     /// Lets workers die at random: how many executions they took with them.
