@@ -659,8 +659,9 @@ create table workers (
 create index workers_seen on workers (last_seen_at);
 
 -- The fleet-wide housekeeping: when it last ran, when it last found a worker to have been heard, since when none had been
--- in the last outage, and until when leases that ran out since then are spared. Before expired_from no lease is left that ran out; expired_until is its next value. From stragglers_at on, a tick looks behind all
--- watermarks. parked_after is the tenant whose parked rows a tick looked after last.
+-- in the last outage, and until when leases that ran out since then are spared. Before expired_from no lease is left
+-- that ran out; expired_until is its next value. From stragglers_at on, a tick looks behind all watermarks.
+-- parked_after is the tenant whose parked rows a tick looked after last.
 create table ticks (
   id               boolean primary key default true check (id),
   ticked_at        timestamptz not null default now(),

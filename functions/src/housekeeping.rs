@@ -60,8 +60,8 @@ pub(crate) async fn tick(app: &App) -> Result<Option<Ticked>, Error> {
     transaction.batch_execute(STEP_LIMIT).await?;
     let won = store::rows(transaction.client(), TICK, &[&f64::from(app.lease_seconds)]).await?;
     let Some(won) = won.first() else { return Ok(None) };
-    let (expire_before, look_behind) = (won.try_get("expire_before")?, won.try_get("look_behind")?);
-    let spares: bool = won.try_get("spares")?;
+    let look_behind = won.try_get("look_behind")?;
+    let expire_before: Option<Timestamp> = won.try_get("expire_before")?;
     let began = Instant::now();
 
     let ended =
@@ -85,7 +85,12 @@ pub(crate) async fn tick(app: &App) -> Result<Option<Ticked>, Error> {
     let admitted = admitted.await?;
 
     let again = ended.more || due.more || [stragglers, admitted].contains(&BATCH);
-    store::rows(transaction.client(), TICKED, &[&again, &(ended.all && !spares), &rest, &last]).await?;
+    store::rows(
+        transaction.client(),
+        TICKED,
+        &[&again, &(ended.all && expire_before.is_none()), &rest, &last],
+    )
+    .await?;
     transaction.commit().await?;
     Ok(Some(Ticked { expired: ended.count, due: due.count, stragglers, admitted }))
 }
@@ -149,12 +154,12 @@ pub(crate) async fn admit(app: &App, mut tenants: Vec<Uuid>) {
     }
 }
 
-/// Ends the attempts whose leases ran out before this, as a result that the controller itself reports; the tenants are
+/// Ends the attempts whose leases ran out, before this if there is something, as a result that the controller itself reports; the tenants are
 /// those whose limits have room again.
 async fn expire(
     client: &tokio_postgres::Client,
     look_behind: bool,
-    before: Timestamp,
+    before: Option<Timestamp>,
 ) -> Result<Moved, Error> {
     let expiring = store::rows(client, EXPIRING, &[&EXPIRE_BATCH, &look_behind, &before]).await?;
     let mut ends = Ends::default();

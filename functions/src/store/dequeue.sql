@@ -70,49 +70,58 @@ jobs_met as materialized (
     octet_length(j.env::text) + coalesce(octet_length(to_json(j.command)::text), 0) as bytes
   from jobs j where j.id in (select job_id from picked)
 ),
--- The limits met, each with the free places under it, lowest first. One claim at a time has a limit's places in
--- hand; others leave its rows where they are. What is counted here may be stale but never wrong: two claims that
--- choose the same place meet on its unique index.
+-- The limits met, and how many more each lets run as far as this statement sees.
 tenants_limited as materialized (
-  select t.id, t.max_running from tenants t
-  where t.max_running is not null and t.id in (select tenant_id from picked)
-),
-tenants_in_hand as materialized (
-  select t.* from tenants_limited t where pg_try_advisory_xact_lock(hashtextextended(t.id::text, 1))
+  select t.id, t.max_running, p.wanted,
+    greatest(0, t.max_running - (select count(*) from leases l where l.tenant_id = t.id)) as room
+  from (select tenant_id, count(*) as wanted from picked group by tenant_id) p join tenants t on t.id = p.tenant_id
+  where t.max_running is not null
 ),
 jobs_limited as materialized (
-  select j.* from jobs_met j where j.max_running is not null
+  select j.id, j.max_running, p.wanted,
+    greatest(0, j.max_running - (select count(*) from leases l where l.tenant_id = j.tenant_id and l.job_id = j.id)) as room
+  from (select job_id, count(*) as wanted from picked group by job_id) p join jobs_met j on j.id = p.job_id
+  where j.max_running is not null
 ),
-jobs_in_hand as materialized (
-  select j.* from jobs_limited j where pg_try_advisory_xact_lock(hashtextextended(j.id::text, 1))
-),
+-- The free places under a limit, lowest first, that no other claim has in hand: a limit's places are in 16 hands at most,
+-- so that claims neither wait for each other nor need a lock for every place. What is counted here may be stale but
+-- never wrong: two claims that choose the same place meet on its unique index.
 tenant_slots as materialized (
-  select t.id, s.slot, s.nth
-  from tenants_in_hand t cross join lateral (
-    select slot, row_number() over (order by slot) as nth
-    from generate_series(1, t.max_running) slot
-    where not exists (select from leases l where l.tenant_id = t.id and l.tenant_slot = slot)
-    order by slot
-    limit least($4, greatest(0, t.max_running - (select count(*) from leases l where l.tenant_id = t.id)))
+  select t.id, s.slot, row_number() over (partition by t.id order by s.slot) as nth
+  from tenants_limited t cross join lateral (
+    select slot
+    from (
+      select slot
+      from generate_series(1, t.max_running) slot
+      where not exists (select from leases l where l.tenant_id = t.id and l.tenant_slot = slot)
+      order by slot
+      limit t.room
+    ) free
+    where pg_try_advisory_xact_lock(hashtext(t.id::text), slot * 16 / greatest(16, t.max_running))
+    limit t.wanted
   ) s
 ),
 job_slots as materialized (
-  select j.id, s.slot, s.nth
-  from jobs_in_hand j cross join lateral (
-    select slot, row_number() over (order by slot) as nth
-    from generate_series(1, j.max_running) slot
-    where not exists (select from leases l where l.job_id = j.id and l.job_slot = slot)
-    order by slot
-    limit least($4, greatest(0, j.max_running
-      - (select count(*) from leases l where l.tenant_id = j.tenant_id and l.job_id = j.id)))
+  select j.id, s.slot, row_number() over (partition by j.id order by s.slot) as nth
+  from jobs_limited j cross join lateral (
+    select slot
+    from (
+      select slot
+      from generate_series(1, j.max_running) slot
+      where not exists (select from leases l where l.job_id = j.id and l.job_slot = slot)
+      order by slot
+      limit j.room
+    ) free
+    where pg_try_advisory_xact_lock(hashtext(j.id::text), slot * 16 / greatest(16, j.max_running))
+    limit j.wanted
   ) s
 ),
 met as materialized (
   select n.*, n.bytes + j.bytes as bytes_with_job, j.timeout_seconds, ts.slot as tenant_slot, js.slot as job_slot,
     limited_line(n.job_id, lj.max_running, n.tenant_id, lt.max_running) as limited_line,
     case
-      when lt.id is not null and th.id is null or lj.id is not null and jh.id is null then 'busy'
-      when lt.id is not null and ts.slot is null or lj.id is not null and js.slot is null then 'blocked'
+      when n.of_tenant > lt.room or n.of_job > lj.room then 'blocked'
+      when lt.id is not null and ts.slot is null or lj.id is not null and js.slot is null then 'busy'
       else 'free'
     end as state
   from (
@@ -123,10 +132,8 @@ met as materialized (
   ) n
     join jobs_met j on j.id = n.job_id
     left join tenants_limited lt on lt.id = n.tenant_id
-    left join tenants_in_hand th on th.id = n.tenant_id
     left join tenant_slots ts on ts.id = n.tenant_id and ts.nth = n.of_tenant
     left join jobs_limited lj on lj.id = n.job_id
-    left join jobs_in_hand jh on jh.id = n.job_id
     left join job_slots js on js.id = n.job_id and js.nth = n.of_job
 ),
 chosen as materialized (

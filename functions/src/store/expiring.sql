@@ -1,5 +1,5 @@
 -- Leases that ran out, oldest first, locked for the statement that ends them.
--- $1 at most so many, $2 whether to look behind the watermark, $3 only what ran out before this
+-- $1 at most so many, $2 whether to look behind the watermark, $3 only what ran out before this, or null
 select l.execution_id, l.lease_id,
   case when l.expires_at >= l.deadline_at then 'deadline_exceeded' else 'expired' end as outcome,
   case when l.expires_at >= l.deadline_at
