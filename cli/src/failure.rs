@@ -194,7 +194,7 @@ fn hint(error: &CallError, session: &Session) -> Option<String> {
         CallError::Gateway { .. } | CallError::Decode { .. } => {
             Some(format!("The URL came from {}; is it a jobplane controller's?", target.url_origin))
         }
-        CallError::Configuration(_) => None,
+        CallError::Configuration(_) | CallError::Fault(_) => None,
     }
 }
 

@@ -3,6 +3,9 @@
 use jobplane_protocol::{ErrorCode, Problem};
 use std::time::Duration;
 
+/// The longest that the agent waits because a controller, or whatever answers in its place, asks it to.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
 /// Why a call was not answered, or the worker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -47,6 +50,10 @@ pub enum Error {
         /// Where the answer stopped making sense.
         cause: String,
     },
+
+    /// A part of the worker that the others need has ended. What ran was stopped: start the worker again.
+    #[error("this worker had a fault of its own and has stopped: {0}")]
+    Fault(String),
 }
 
 impl Error {
@@ -81,6 +88,11 @@ impl Error {
             Self::Unavailable { retry_after, .. } => retry_after.unwrap_or_default(),
             _ => Duration::ZERO,
         }
+    }
+
+    /// The same as far as the agent goes along with it: leases run out meanwhile.
+    pub(crate) fn pause(&self) -> Duration {
+        self.retry_after().min(MAX_PAUSE)
     }
 
     /// Whether the call may have had its effect although it failed.

@@ -57,7 +57,7 @@ pub(super) async fn deliver(agent: Arc<Agent>, mut queue: mpsc::Receiver<Report>
                 None
             }
             Err(error) => {
-                let wait = failures.next_wait().max(error.retry_after());
+                let wait = failures.next_wait().max(error.pause());
                 tracing::warn!(%error, results = batch.len(), ?wait, "results were not taken");
                 put_back(batch, &mut due);
                 Some(wait)

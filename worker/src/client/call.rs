@@ -137,10 +137,10 @@ impl Call {
                 Failure::Final(error) => return Err(error),
                 Failure::Passing { cause, retry_after, arrived } => {
                     may_have_arrived |= arrived;
-                    let wait = retry_after.unwrap_or_default() + backoff.next_wait();
+                    let wait = retry_after.unwrap_or_default().saturating_add(backoff.next_wait());
                     if self.again == Again::Never
                         || (arrived && self.again == Again::Unsent)
-                        || Instant::now() + wait >= end
+                        || wait >= end.saturating_duration_since(Instant::now())
                         || !self.client.inner.budget.withdraw()
                     {
                         return Err(Error::Unavailable { attempts, cause, may_have_arrived, retry_after });

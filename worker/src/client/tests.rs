@@ -75,6 +75,14 @@ async fn a_wait_beyond_the_deadline_is_handed_to_the_caller() {
 }
 
 #[tokio::test]
+async fn a_wait_beyond_all_time_is_handed_to_the_caller_too_and_the_agent_cuts_it_short() {
+    let stub = serving(vec![Reply::text(503, "").header("retry-after", u64::MAX.to_string())]).await;
+    let error = client(&stub).get("/x").send::<Value>().await.unwrap_err();
+    assert_eq!(error.retry_after(), Duration::from_secs(u64::MAX));
+    assert_eq!(error.pause(), Duration::from_secs(60));
+}
+
+#[tokio::test]
 async fn an_empty_budget_leaves_each_call_one_attempt() {
     let stub = serving(vec![Reply::text(503, "")]).await;
     let client = client(&stub);

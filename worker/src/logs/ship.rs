@@ -122,7 +122,7 @@ impl Shipper {
                     return Shipped::Settled;
                 }
                 _ => {
-                    let wait = failures.next_wait().max(error.retry_after());
+                    let wait = failures.next_wait().max(error.pause());
                     tracing::debug!(%error, execution_id = %self.key.0, ?wait, "a log chunk was not taken");
                     sleep(wait).await;
                 }
