@@ -15,7 +15,10 @@ use jobplane_protocol::limits;
 use results::Report;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
 
 /// A lease, until the controller says how long its own are. So long does a worker that has stopped everything still
 /// try to deliver results: after that the controller has other ideas about them anyway.
@@ -26,6 +29,7 @@ struct Agent {
     client: Client,
     leases: Arc<Leases>,
     exec: Exec,
+    kill_grace: Duration,
     name: String,
     queues: Option<Vec<String>>,
     /// A permit for each execution that may run at once.
@@ -43,19 +47,66 @@ pub(crate) async fn run(settings: &Settings, shutdown: watch::Receiver<Shutdown>
     }
     let agent = Arc::new(Agent::new(settings)?);
     let phase = phases(shutdown, settings.drain());
-    // Ended attempts wait here for the sender, each keeping its slot while there is no room.
-    let (results, queue) = mpsc::channel(settings.slots());
-    let delivery = tokio::spawn(results::deliver(agent.clone(), queue));
-    let heartbeats = tokio::spawn(heartbeat::keep_leases(agent.clone()));
     tracing::info!(worker = agent.name, url = agent.client.base_url(), slots = agent.slot_count, "started");
-    let polled = poll::poll(&agent, results, phase.clone()).await;
-    agent.drain(phase).await;
-    if tokio::time::timeout(LEASE, delivery).await.is_err() {
-        tracing::error!("not every result could be delivered; their leases will expire");
-    }
-    heartbeats.abort();
+    let ended = Parts::start(&agent, &phase).run(&agent, phase).await;
     tracing::info!(worker = agent.name, "stopped");
-    polled
+    ended
+}
+
+/// What goes on all the time, each part of no use without the others: undelivered results and leases that
+/// nobody keeps both mean that what runs here is run again elsewhere.
+struct Parts {
+    polling: JoinHandle<Result<(), Error>>,
+    delivery: JoinHandle<()>,
+    heartbeats: JoinHandle<()>,
+    /// Delivery ends with the last of these.
+    results: mpsc::Sender<Report>,
+}
+
+impl Parts {
+    fn start(agent: &Arc<Agent>, phase: &watch::Receiver<Shutdown>) -> Self {
+        // Ended attempts wait here for the sender, each keeping its slot while there is no room.
+        let (results, queue) = mpsc::channel(agent.slots.available_permits());
+        Self {
+            polling: tokio::spawn(poll::poll(agent.clone(), results.clone(), phase.clone())),
+            delivery: tokio::spawn(results::deliver(agent.clone(), queue)),
+            heartbeats: tokio::spawn(heartbeat::keep_leases(agent.clone())),
+            results,
+        }
+    }
+
+    /// Until the shutdown, or the early end of a part: that stops the others and is the worker's error, so
+    /// that whoever watches over it starts it again.
+    async fn run(self, agent: &Agent, phase: watch::Receiver<Shutdown>) -> Result<(), Error> {
+        let Self { mut polling, mut delivery, mut heartbeats, results } = self;
+        let work = async {
+            (&mut polling).await.unwrap_or_else(|fault| Err(fault_of("asking for work", Err(fault))))?;
+            agent.drain(phase).await;
+            Ok(())
+        };
+        let ended = tokio::select! {
+            ended = work => ended,
+            ended = &mut delivery => Err(fault_of("delivering results", ended)),
+            ended = &mut heartbeats => Err(fault_of("keeping leases", ended)),
+        };
+        if let Err(error @ Error::Fault(_)) = &ended {
+            tracing::error!(%error, "stopping everything");
+        }
+        polling.abort();
+        agent.stop().await;
+        drop(results);
+        if !delivery.is_finished() && !matches!(timeout(LEASE, delivery).await, Ok(Ok(()))) {
+            tracing::error!("not every result could be delivered; their leases will expire");
+        }
+        heartbeats.abort();
+        ended
+    }
+}
+
+/// A part has ended that never does before the rest has.
+fn fault_of(part: &str, ended: Result<(), JoinError>) -> Error {
+    let why = ended.err().map_or_else(|| "it just ended".to_owned(), |fault| fault.to_string());
+    Error::Fault(format!("{part}: {why}"))
 }
 
 impl Agent {
@@ -65,6 +116,7 @@ impl Agent {
             client: settings.client()?,
             leases: Arc::default(),
             exec: Exec::new(&settings.env_allow, settings.kill_grace()),
+            kill_grace: settings.kill_grace(),
             name: settings.name(),
             queues: settings.queues(),
             slots: Arc::new(Semaphore::new(slots)),
@@ -73,16 +125,23 @@ impl Agent {
         })
     }
 
-    /// Waits for what runs; once the shutdown is out of patience, stops it and gives it back.
+    /// Waits for what runs until the shutdown is out of patience.
     async fn drain(&self, mut phase: watch::Receiver<Shutdown>) {
         tokio::select! {
-            _ = self.slots.acquire_many(self.slot_count) => return,
-            () = reached(&mut phase, Shutdown::Stopping) => {}
+            _ = self.slots.acquire_many(self.slot_count) => {}
+            () = reached(&mut phase, Shutdown::Stopping) => {
+                tracing::info!("out of time: stopping and releasing what still runs");
+            }
         }
-        tracing::info!("out of time: stopping and releasing what still runs");
+    }
+
+    /// Stops what still runs and gives it back; no longer than that can matter, since a result that finds no
+    /// room keeps its slot.
+    async fn stop(&self) {
         self.leases.stop_all(Stop::Release);
-        if self.slots.acquire_many(self.slot_count).await.is_err() {
-            tracing::error!("the slots were closed");
+        let patience = self.kill_grace.saturating_add(LEASE);
+        if timeout(patience, self.slots.acquire_many(self.slot_count)).await.is_err() {
+            tracing::error!("not every attempt could be ended and answered for; their leases will expire");
         }
     }
 }
@@ -94,10 +153,12 @@ async fn reached(phase: &mut watch::Receiver<Shutdown>, least: Shutdown) {
     }
 }
 
-/// What went into the results' queue, or why it could not: the sender is gone only after a panic.
-async fn report(results: &mpsc::Sender<Report>, report: Report) {
-    if results.send(report).await.is_err() {
+/// Puts a result into the queue. Only after a fault does nobody take it out: then the lease is not kept any longer,
+/// so that the controller gives the execution to another worker.
+async fn report(leases: &Leases, results: &mpsc::Sender<Report>, report: Report) {
+    if let Err(SendError(report)) = results.send(report).await {
         tracing::error!("nobody delivers results any more; the lease will expire");
+        leases.remove(&report.key());
     }
 }
 

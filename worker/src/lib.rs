@@ -28,8 +28,8 @@ use nix::sys::prctl;
 ///
 /// # Errors
 /// [`Error::Configuration`] for a setting that cannot work; [`Error::Refused`] or [`Error::Gateway`]
-/// if the controller refuses the very first dequeue. Once it has been answered, nothing but a
-/// shutdown ends the worker.
+/// if the controller refuses the very first dequeue; [`Error::Fault`] if a part of the worker fails.
+/// Once the first dequeue has been answered, nothing else but a shutdown ends the worker.
 pub async fn run(settings: Settings) -> Result<(), Error> {
     let shutdown = on_signals()?;
     // Jobs run as the same user: without this they could read the token in /proc/PID/environ.

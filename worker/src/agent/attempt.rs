@@ -29,12 +29,13 @@ pub(super) async fn attempt(
     slot: OwnedSemaphorePermit,
 ) {
     let (execution_id, attempt) = (leased.execution_id, leased.attempt);
+    let leases = agent.leases.clone();
     let ending = contained(run(agent, leased, key, stop.clone())).await;
     if *stop.borrow() == Some(Stop::Lost) {
         return;
     }
     tracing::info!(%execution_id, attempt, outcome = ?ending.outcome, error = ending.error, "ended");
-    report(&results, Report::new(key, ending)).await;
+    report(&leases, &results, Report::new(key, ending)).await;
     drop(slot);
 }
 

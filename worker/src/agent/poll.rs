@@ -5,7 +5,7 @@ use super::leases::LeaseKey;
 use super::results::Report;
 use super::{Agent, reached, report};
 use crate::{Backoff, Error, Shutdown};
-use jobplane_protocol::{DequeueRequest, DequeueResponse, ErrorCode, LeaseId, LeasedExecution, limits};
+use jobplane_protocol::{DequeueRequest, DequeueResponse, ErrorCode, LeaseId, limits};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 /// # Errors
 /// What the controller refused the first dequeue with; later refusals are waited out.
 pub(super) async fn poll(
-    agent: &Arc<Agent>,
+    agent: Arc<Agent>,
     results: mpsc::Sender<Report>,
     mut phase: watch::Receiver<Shutdown>,
 ) -> Result<(), Error> {
@@ -57,7 +57,7 @@ pub(super) async fn poll(
             idle.reset();
         }
         let draining = *phase.borrow() >= Shutdown::Draining;
-        agent.start(answer, slots, draining, &results).await;
+        agent.start(answer, slots, draining, &results);
         tokio::select! {
             () = sleep(wait) => {}
             () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
@@ -111,7 +111,7 @@ impl Agent {
                 return Err(error);
             }
             may_have_arrived |= error.may_have_arrived();
-            let wait = failures.next_wait().max(error.retry_after());
+            let wait = failures.next_wait().max(error.pause());
             tracing::warn!(%error, ?wait, "no work could be asked for");
             let draining = *phase.borrow() >= Shutdown::Draining;
             if draining && !error.may_have_arrived() {
@@ -145,8 +145,9 @@ impl Agent {
         }
     }
 
-    /// Starts what came, each in a slot; what has none, or comes while the worker drains, is released.
-    async fn start(
+    /// Starts what came, each in a slot; what has none, or comes while the worker drains, is released. Nothing
+    /// here waits for room among the results: a worker that is asked to stop must hear it.
+    fn start(
         self: &Arc<Self>,
         answer: DequeueResponse,
         mut slots: OwnedSemaphorePermit,
@@ -159,27 +160,19 @@ impl Agent {
             *known = interval;
             changed
         });
-        // All are held before the first is started: giving one back may wait for room.
-        let taken: Vec<_> = answer
-            .executions
-            .into_iter()
-            .map(|leased| {
-                let key: LeaseKey = (leased.execution_id, answer.lease_id);
-                (leased, key, self.leases.add(key))
-            })
-            .collect();
-        for (leased, key, stop) in taken {
+        for leased in answer.executions {
+            let key: LeaseKey = (leased.execution_id, answer.lease_id);
+            let stop = self.leases.add(key);
+            let (agent, results) = (self.clone(), results.clone());
             match slots.split(1) {
                 Some(slot) if !draining => {
-                    tokio::spawn(attempt(self.clone(), results.clone(), leased, key, stop, slot));
+                    tokio::spawn(attempt(agent, results, leased, key, stop, slot));
                 }
-                _ => self.give_back(&leased, key, results).await,
+                _ => {
+                    tracing::info!(execution_id = %key.0, "released unstarted");
+                    tokio::spawn(async move { report(&agent.leases, &results, Report::released(key)).await });
+                }
             }
         }
-    }
-
-    async fn give_back(&self, leased: &LeasedExecution, key: LeaseKey, results: &mpsc::Sender<Report>) {
-        tracing::info!(execution_id = %leased.execution_id, "released unstarted");
-        report(results, Report::released(key)).await;
     }
 }

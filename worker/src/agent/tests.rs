@@ -1,6 +1,6 @@
 //! The agent against a controller on loopback that answers as the test says.
 
-use super::run;
+use super::{Agent, Parts, phases, run};
 use crate::exec::tests::{execution, lines, takes_logs};
 use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
 use crate::{Credential, Error, LogFormat, Runtime, Settings, Shutdown};
@@ -8,6 +8,7 @@ use jobplane_protocol::{ErrorCode, LeasedExecution, Problem};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -79,7 +80,10 @@ impl Running {
     }
 
     fn start_at(url: &str, drain_seconds: u32) -> Self {
-        let settings = settings(url, drain_seconds);
+        Self::start_with(settings(url, drain_seconds))
+    }
+
+    fn start_with(settings: Settings) -> Self {
         let (shutdown, receiver) = watch::channel(Shutdown::Running);
         Self { shutdown, worker: tokio::spawn(async move { run(&settings, receiver).await }) }
     }
@@ -221,6 +225,54 @@ async fn a_drain_ends_although_a_dequeue_is_never_answered() {
     stub.until(|stub| !stub.asked("/dequeue").is_empty()).await;
     tokio::time::timeout(PATIENCE, running.stop()).await.unwrap();
     assert_eq!(stub.asked("/dequeue").len(), 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_asked_to_stop_ends_although_its_results_find_no_room() {
+    let away = |asked: &Asked| asked.path.ends_with("/results").then(|| Reply::text(503, ""));
+    let executions = [execution(&["echo"]), execution(&["echo"]), execution(&["echo"])];
+    let handed_out = AtomicUsize::new(0);
+    // One is being sent, one waits for that, and one keeps the only slot.
+    let one_by_one = move |asked: &Asked| {
+        let next = || executions.get(handed_out.fetch_add(1, Ordering::Relaxed)).cloned();
+        let dequeue = asked.path.ends_with("/dequeue");
+        dequeue.then(|| hands_out(asked, next().as_slice())).or_else(|| away(asked))
+    };
+    let stub = controller(Vec::new(), one_by_one).await;
+    let settings = Settings { concurrency: Some(1), kill_grace_seconds: 1, ..settings(&stub.url, 0) };
+    let running = Running::start_with(settings);
+    stub.until(|stub| lines(stub).len() == 3).await;
+    running.shutdown.send_replace(Shutdown::Draining);
+    tokio::time::pause();
+    tokio::time::timeout(10 * PATIENCE, running.stop()).await.unwrap();
+}
+
+/// What ends a part of the worker before its time.
+type Break = fn(&Parts);
+
+#[tokio::test]
+async fn a_worker_that_loses_a_part_stops_its_jobs_and_ends_with_an_error() {
+    let parts: [(&str, Break); 3] = [
+        ("asking for work", |parts| parts.polling.abort()),
+        ("delivering results", |parts| parts.delivery.abort()),
+        ("keeping leases", |parts| parts.heartbeats.abort()),
+    ];
+    for (name, break_it) in parts {
+        let stub = controller(vec![sleeper()], |_| None).await;
+        let settings = settings(&stub.url, 600);
+        let agent = Arc::new(Agent::new(&settings).unwrap());
+        let (_shutdown, receiver) = watch::channel(Shutdown::Running);
+        let phase = phases(receiver, Duration::MAX);
+        let parts = Parts::start(&agent, &phase);
+        stub.until(|stub| !lines(stub).is_empty()).await;
+        break_it(&parts);
+        let error = tokio::time::timeout(PATIENCE, parts.run(&agent, phase)).await.unwrap().unwrap_err();
+        assert!(matches!(&error, Error::Fault(what) if what.starts_with(name)), "{error}");
+        assert!(!is_running(&lines(&stub)[0]));
+        assert!(agent.leases.keys().is_empty(), "no lease outlives it: {name}");
+        let outcomes: Vec<_> = sent(&stub).iter().map(|item| item["outcome"].clone()).collect();
+        assert_eq!(outcomes, if name == "delivering results" { vec![] } else { vec![json!("released")] });
+    }
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ impl Report {
         Self::new(key, Ending::released())
     }
 
-    pub(super) fn key(&self) -> LeaseKey {
+    pub(in crate::agent) fn key(&self) -> LeaseKey {
         (self.item.execution_id, self.item.lease_id)
     }
 
