@@ -368,6 +368,17 @@ async fn rows_without_a_week_on_both_sides_of_one_are_left_alone_and_others_come
 }
 
 #[tokio::test]
+async fn the_dequeues_rotate_after_an_hour_and_after_a_clock_that_ran_ahead() {
+    let cell = Cell::new().await;
+    for (last, rotated) in [("-61 minutes", true), ("59 minutes", false), ("2 hours", true), ("0", false)] {
+        if last != "0" {
+            cell.sql(&format!("update ticks set rotated_at = now() + interval '{last}'"), &[]).await;
+        }
+        assert_eq!(sweep(&cell.app).await.unwrap().rotated, rotated, "{last}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_stays_in_a_transaction_for_long() {
     let cell = Cell::new().await;
     let row = cell.db.query_one("show idle_in_transaction_session_timeout", &[]).await.unwrap();
