@@ -236,11 +236,27 @@ begin
 end
 $$;
 
+-- Whether the default partition holds so little that others may wait while it is read: whatever attaches a partition
+-- reads it to prove that nothing in it belongs there.
+create function default_is_small() returns boolean
+language plpgsql stable as $$
+declare
+  fact  text;
+  large boolean;
+begin
+  for fact in select f.fact from facts f loop
+    execute format('select exists (select from %I offset 10000)', concat(fact, '_default')) into large;
+    if large then return false; end if;
+  end loop;
+  return true;
+end
+$$;
+
 -- Makes the partitions of the week that begins then, unless it has them.
 create function make_week(week timestamptz) returns boolean
 language plpgsql as $$
 begin
-  if not may_change_partitions() then
+  if not may_change_partitions() or not default_is_small() then
     return false;
   end if;
   -- A statement of its own, as in all of these: what the one before us did is seen only now.
@@ -256,6 +272,10 @@ $$;
 -- Where rows lie in the default partition, it becomes the partition of the weeks that they take, and a new default
 -- takes its place: nothing is copied, however many they are. First these bounds are promised, then proved while others
 -- go on (`validate constraint`), so that attaching it reads nothing while they wait.
+create view promises as
+  select c.conrelid, c.convalidated as proved, pg_get_constraintdef(c.oid) as bounds
+  from pg_constraint c join facts f on c.conrelid = to_regclass(concat(f.fact, '_default'))
+  where c.conname = 'in_bounds';
 create function bound_default(lower uuid, upper uuid) returns boolean
 language plpgsql set lock_timeout = '500ms' as $$
 declare f record;
@@ -263,12 +283,13 @@ begin
   if not may_change_partitions() then
     return false;
   end if;
-  if not exists (select from executions_default) then
+  -- With a promise, somebody else is at it.
+  if not exists (select from executions_default) or exists (select from promises) then
     return false;
   end if;
   for f in select *, concat(fact, '_default') as part from facts loop
-    execute format('alter table %I drop constraint if exists in_bounds, add constraint in_bounds '
-      'check (%I >= %L and %2$I < %4$L) not valid', f.part, f.key, lower, upper);
+    execute format('alter table %I add constraint in_bounds check (%I >= %L and %2$I < %4$L) not valid',
+      f.part, f.key, lower, upper);
   end loop;
   return true;
 end
@@ -280,8 +301,10 @@ begin
   if not may_change_partitions() then
     return false;
   end if;
-  -- Without the promise, somebody else has settled it since.
-  if not exists (select from pg_constraint where conrelid = 'executions_default'::regclass and conname = 'in_bounds') then
+  -- Otherwise somebody else has settled it, or taken the promise back, since it was proved.
+  if (select count(*) from facts) <> (select count(*) from promises p
+    where p.proved and strpos(p.bounds, lower::text) > 0 and strpos(p.bounds, upper::text) > 0)
+  then
     return false;
   end if;
   lock table only executions, only attempts, only log_chunks, only dead_letters in access exclusive mode;
@@ -296,13 +319,23 @@ begin
   return true;
 end
 $$;
--- Takes the promise back.
+-- Takes a promise back that nobody is at: it would refuse the rows that come when its time is over.
 create function unbound_default() returns void
 language plpgsql set lock_timeout = '500ms' as $$
-declare f record;
+declare part regclass;
 begin
-  for f in select fact from facts loop
-    execute format('alter table %I drop constraint if exists in_bounds', concat(f.fact, '_default'));
+  if not may_change_partitions() then
+    return;
+  end if;
+  -- Whoever proves it holds this lock, perhaps for long, and takes it back too if that fails.
+  if exists (select from pg_locks l join promises p on p.conrelid = l.relation
+    where l.database = (select oid from pg_database where datname = current_database())
+      and l.mode = 'ShareUpdateExclusiveLock')
+  then
+    return;
+  end if;
+  for part in select p.conrelid from promises p loop
+    execute format('alter table %s drop constraint in_bounds', part);
   end loop;
 end
 $$;
@@ -356,7 +389,7 @@ declare
   ids   uuid[];
   late  uuid[];
 begin
-  if not may_change_partitions() then
+  if not may_change_partitions() or not default_is_small() then
     return null;
   end if;
   select * into week from partitions p where p.lower is not null order by p.lower limit 1;

@@ -210,6 +210,7 @@ pub async fn sweep(app: &App) -> Result<Swept, Error> {
     let db = &app.db;
     let mut failed = None;
     let ticked = done("tick", tick(app).await, &mut failed).unwrap_or_default();
+    done("taking a promise back", retention::unbind(db).await, &mut failed);
     let swept = Swept {
         expired: ticked.expired,
         due: ticked.due,
@@ -217,8 +218,9 @@ pub async fn sweep(app: &App) -> Result<Swept, Error> {
         admitted: ticked.admitted,
         rotated: done("rotating the dequeues", rotate(db).await, &mut failed),
         forgotten: done("forgetting idempotency keys", forget(db).await, &mut failed),
-        weeks_made: done("making weeks ahead", retention::make_ahead(db).await, &mut failed)
-            + done("settling rows without a week", retention::settle(db).await, &mut failed),
+        // In this order: whatever attaches a partition reads the default one, while others wait.
+        weeks_made: done("settling rows without a week", retention::settle(db).await, &mut failed)
+            + done("making weeks ahead", retention::make_ahead(db).await, &mut failed),
         weeks_dropped: done("dropping weeks behind", retention::drop_behind(app).await, &mut failed),
     };
     failed.map_or(Ok(swept), Err)

@@ -21,8 +21,8 @@ const VALIDATE: &str = include_str!("store/overflow_validate.sql");
 const SETTLE: &str = include_str!("store/overflow_settle.sql");
 const UNBOUND: &str = include_str!("store/overflow_unbound.sql");
 
-/// Makes the weeks ahead that are missing, and answers how many were. A week whose rows lie in the
-/// default partition is left to [`settle`].
+/// Makes the weeks ahead that are missing, and answers how many were. To be called after [`settle`], to which a week is
+/// left whose rows lie in the default partition.
 pub(crate) async fn make_ahead(db: &Db) -> Result<i32, Error> {
     let mut made = 0;
     for row in db.rows(MISSING, &[&DAYS_AHEAD]).await? {
@@ -30,6 +30,11 @@ pub(crate) async fn make_ahead(db: &Db) -> Result<i32, Error> {
         made += i32::from(yes(db, MAKE, &[&week]).await?);
     }
     Ok(made)
+}
+
+/// Takes the promise of a sweep back that did not come to its end, or it would refuse rows some day.
+pub(crate) async fn unbind(db: &Db) -> Result<(), Error> {
+    db.row(UNBOUND, &[]).await.map(drop)
 }
 
 /// Makes a partition of the default one where rows lie in it, and answers whether it did. Three transactions, so that
@@ -51,8 +56,7 @@ pub(crate) async fn settle(db: &Db) -> Result<i32, Error> {
     }
     .await;
     if settled.is_err() {
-        // Or it would refuse the rows of any other week for which nobody made a partition.
-        db.row(UNBOUND, &[]).await?;
+        unbind(db).await?;
     }
     settled.map(i32::from)
 }

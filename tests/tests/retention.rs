@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use jobplane_functions::{Swept, sweep};
-use jobplane_tests::{Cell, program, text};
+use jobplane_tests::{Cell, connect, program, text};
 use serde_json::json;
 use std::process::Command;
 use uuid::Uuid;
@@ -250,7 +250,7 @@ async fn what_happens_while_a_week_is_dropped_is_not_lost() {
     let running = asked_ago(&cell, &id, 200).await;
     // The drop has copied what lives on and waits for this reader before it changes places.
     cell.sql("alter function drop_week(integer, integer, integer) set lock_timeout = '10min'", &[]).await;
-    let reader = jobplane_tests::connect(&cell.database_url).await;
+    let reader = connect(&cell.database_url).await;
     reader.batch_execute("begin; select from executions limit 1").await.unwrap();
     let app = cell.app.clone();
     let sweeping = tokio::spawn(async move { sweep(&app).await });
@@ -305,7 +305,6 @@ async fn a_week_stays_while_too_much_of_it_must_live_on() {
 async fn rows_without_a_week_get_one_and_nothing_stops() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
-    let ahead = weeks(&cell).await;
     let name = "select name from partitions where lower is not null";
     for week in cell.db.query(name, &[]).await.unwrap() {
         let week: String = week.get(0);
@@ -320,7 +319,11 @@ async fn rows_without_a_week_get_one_and_nothing_stops() {
     let lost = "select count(*) from executions_default";
     assert_eq!(cell.number(lost).await, 2);
 
-    assert_eq!(i64::from(sweep(&cell.app).await.unwrap().weeks_made), ahead);
+    // One for all that are to be there.
+    assert_eq!(sweep(&cell.app).await.unwrap().weeks_made, 1);
+    let reached = "select count(*) from partitions where lower is not null and upper > uuid7_floor(now() + interval '30 days')";
+    assert_eq!(cell.number(reached).await, 1);
+
     assert_eq!(cell.number(lost).await, 0);
     assert_eq!(sweep(&cell.app).await.unwrap().weeks_made, 0);
     assert_eq!(cell.execution(&done).await["status"], "SUCCEEDED");
@@ -365,6 +368,68 @@ async fn rows_without_a_week_on_both_sides_of_one_are_left_alone_and_others_come
     asked_ago(&cell, &cell.run(&job).await, -2300).await;
     assert_eq!(cell.number("select count(*) from executions_default").await, 3);
     assert_eq!(cell.dequeue(5).await.1.len(), 3);
+}
+
+/// Bounds that are years ahead, for the default partition.
+const FAR: &str = "uuid7_floor(date_trunc('month', now()) + interval '4 years'),
+    uuid7_floor(date_trunc('month', now()) + interval '8 years')";
+
+#[tokio::test]
+async fn a_promise_is_taken_back_when_its_sweep_came_to_no_end() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    asked_ago(&cell, &cell.run(&job).await, -2000).await;
+    assert_eq!(cell.sql(&format!("select from bound_default({FAR})"), &[]).await, 1);
+    cell.sql("delete from executions_default", &[]).await;
+    sweep(&cell.app).await.unwrap();
+    asked_ago(&cell, &cell.run(&job).await, -4000).await;
+    assert_eq!(cell.number("select count(*) from executions_default").await, 1);
+}
+
+#[tokio::test]
+async fn a_promise_that_is_being_proved_is_left_alone_and_one_that_is_not_proved_settles_nothing() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    asked_ago(&cell, &cell.run(&job).await, -2000).await;
+    let did = async |what: &str| -> bool {
+        cell.db.query_one(&format!("select {what}({FAR})"), &[]).await.unwrap().get(0)
+    };
+    assert!(did("bound_default").await);
+    let proving = connect(&cell.database_url).await;
+    proving
+        .batch_execute("begin; alter table executions_default validate constraint in_bounds")
+        .await
+        .unwrap();
+    assert_eq!(sweep(&cell.app).await.unwrap().weeks_made, 0);
+    assert_eq!(cell.number("select count(*) from promises").await, 4);
+    proving.batch_execute("commit").await.unwrap();
+    assert!(!did("settle_default").await, "three of the four are not proved");
+    for fact in ["attempts", "log_chunks", "dead_letters"] {
+        cell.sql(&format!("alter table {fact}_default validate constraint in_bounds"), &[]).await;
+    }
+    assert!(did("settle_default").await);
+    assert_eq!(cell.number("select count(*) from executions_default").await, 0);
+}
+
+#[tokio::test]
+async fn a_large_default_partition_is_not_read_while_others_wait() {
+    let cell = old_cell().await;
+    let job = cell.new_job(json!({})).await;
+    for days in [-2000, -2500] {
+        asked_ago(&cell, &cell.run(&job).await, days).await;
+    }
+    cell.sql("select make_week(date_trunc('week', now() + interval '2200 days', 'UTC'))", &[]).await;
+    cell.sql(
+        "insert into log_chunks select id, n, 0, 1, 5, false, '[]' from executions_default, generate_series(1, 5001) n",
+        &[],
+    )
+    .await;
+    let before = weeks(&cell).await;
+    sweep(&cell.app).await.unwrap_err();
+    assert_eq!(weeks(&cell).await, before);
+    cell.sql("delete from log_chunks_default where attempt = 1", &[]).await;
+    sweep(&cell.app).await.unwrap_err();
+    assert!(weeks(&cell).await < before);
 }
 
 #[tokio::test]
