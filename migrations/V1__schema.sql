@@ -342,7 +342,7 @@ $$;
 
 -- Executions of these partitions that had an attempt end since then. By name, because with a bound on the key the
 -- planner would walk a whole week by its primary key.
-create function ended_since(parts text[], since timestamptz, most integer) returns uuid[]
+create function ended_since(parts text[], since timestamptz) returns uuid[]
 language plpgsql set enable_bitmapscan = on as $$
 declare
   part  text;
@@ -355,8 +355,7 @@ begin
     perform brin_summarize_new_values(i.indexrelid)
     from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
     where i.indrelid = part::regclass and a.amname = 'brin';
-    execute format('select array_agg(x.execution_id) from (select execution_id from %I where finished_at > $1 limit $2) x',
-      part) into found using since, most;
+    execute format('select array_agg(execution_id) from %I where finished_at > $1', part) into found using since;
     ids := ids || found;
   end loop;
   return ids;
@@ -375,73 +374,152 @@ begin
 end
 $$;
 
--- Drops the oldest week if its time is over, and answers its name. What must live on (in flight, ended less than $1
--- days ago, or a dead letter of less than $2 days) moves to a new `kept`, made of the old one's survivors and the
--- week's, which takes the place of both. Not done if that were more than $3 rows. Only the swap keeps others waiting.
-create function drop_week(keep_days integer, keep_dead_letters_days integer, most integer) returns text
-language plpgsql set lock_timeout = '500ms' as $$
+-- The week that is to be dropped next, and the partition that will be `kept` then. Its facts are copied in order of
+-- their execution, up to `after` so far.
+create table moving (
+  id       boolean primary key default true check (id),
+  week     text not null,
+  part     text not null,
+  began_at timestamptz not null default now(),
+  after    uuid not null default '00000000-0000-0000-0000-000000000000',
+  copied   boolean not null default false
+);
+
+-- Makes the partition that these weeks' facts move to, apart. If another week was being moved, one before it has been
+-- made since, and it begins again.
+create function begin_move(week partitions) returns moving
+language plpgsql as $$
 declare
-  week  partitions;
-  kept  partitions;
-  next  text;
   f     record;
-  ended uuid[];
-  ids   uuid[];
-  late  uuid[];
+  begun moving;
 begin
-  if not may_change_partitions() or not default_is_small() then
-    return null;
-  end if;
-  select * into week from partitions p where p.lower is not null order by p.lower limit 1;
-  -- A day more, so that what ended soon after its week was over need not move.
-  if week.upper is null or week.upper > uuid7_floor(now() - make_interval(days => keep_days + 1)) then
-    return null;
-  end if;
-  select * into kept from partitions p where p.lower is null and p.upper is not null;
-  next := 'kept_' || week_name(uuid7_time(week.upper));
-
-  ended := ended_since(array[kept.name, week.name], now() - make_interval(days => keep_days), most + 1);
-  select array_agg(x.id order by x.id) into ids from (
-    select i.execution_id as id from in_flight i where i.execution_id < week.upper
-    union
-    select unnest(ended)
-    union
-    select d.execution_id from dead_letters d where d.execution_id < week.upper
-      and d.retried_as is null and d.failed_at > now() - make_interval(days => keep_dead_letters_days)
-    limit most + 1) x;
-  if most < cardinality(ids) + (select count(*) from (
-    select from unnest(ids) x (id) cross join lateral (
-      select from attempts a where a.execution_id < week.upper and a.execution_id = x.id
-      union all
-      select from log_chunks k where k.execution_id < week.upper and k.execution_id = x.id) facts
-    limit most) counted) then
-    raise exception 'the week % stays: with what is kept already, more than % rows would have to live on', week.name, most;
-  end if;
-
-  for f in select *, concat(fact, '_', next) as part from facts loop
+  for f in select concat(fact, '_', m.part) as part from facts, moving m loop
+    execute format('drop table %I', f.part);
+  end loop;
+  delete from moving;
+  insert into moving (week, part) values (week.name, 'kept_' || week_name(uuid7_time(week.upper))) returning * into begun;
+  for f in select *, concat(fact, '_', begun.part) as part from facts loop
     -- The check saves attaching it a scan.
     execute format('create table %I (like %I including all, check (%I < %L))', f.part, f.fact, f.key, week.upper);
   end loop;
-  perform copy_facts(next, week.upper, ids);
+  return begun;
+end
+$$;
 
-  lock table only executions, only attempts, only log_chunks, only dead_letters in access exclusive mode;
-  -- What changed since: facts are added only to what a worker holds, or held within any statement's time; dead
-  -- letters are retried and deleted.
+-- The next executions that must live on, by their ids: in flight, ended since then, or dead letters since then.
+create function living_on(parts text[], before uuid, ended_after timestamptz, failed_after timestamptz, after uuid,
+  most integer) returns uuid[]
+language plpgsql as $$
+declare ended constant uuid[] := ended_since(parts, ended_after);
+begin
+  return array(
+    select x.id from (
+      (select i.execution_id as id from in_flight i
+        where i.execution_id > after and i.execution_id < before order by i.execution_id limit most)
+      union
+      (select d.execution_id from dead_letters d
+        where d.execution_id > after and d.execution_id < before and d.retried_as is null and d.failed_at > failed_after
+        order by d.execution_id limit most)
+      union
+      select e.id from unnest(ended) e (id) where e.id > after) x
+    order by x.id limit most);
+end
+$$;
+
+-- Copies what may have changed since it was copied: facts are added only to what a worker holds, or held since then;
+-- dead letters are retried and deleted.
+create function copy_changed(part text, before uuid, parts text[], since timestamptz) returns void
+language plpgsql as $$
+declare
+  changed uuid[];
+  ended   constant uuid[] := ended_since(parts, since);
+begin
   execute format('with changed as (delete from %I n where not exists (
       select from dead_letters d where d.execution_id < $1 and d.execution_id = n.execution_id
         and d.retried_as is not distinct from n.retried_as)
-    returning n.execution_id) select array_agg(execution_id) from changed', concat('dead_letters_', next))
-    into late using week.upper;
-  ended := ended_since(array[kept.name, week.name], now() - interval '1 hour', null);
-  select array_agg(x.id) into late from (
-    select l.execution_id as id from leases l where l.execution_id < week.upper
-    union select unnest(ended) union select unnest(late)) x;
-  perform copy_facts(next, week.upper, late);
-  for f in select *, concat(fact, '_', next) as part from facts loop
-    execute format('drop table %I, %I', concat(f.fact, '_', kept.name), concat(f.fact, '_', week.name));
-    execute format('alter table %I attach partition %I for values from (minvalue) to (%L)', f.fact, f.part, week.upper);
+    returning n.execution_id) select array_agg(execution_id) from changed', concat('dead_letters_', part))
+    into changed using before;
+  perform copy_facts(part, before, array(
+    select l.execution_id from leases l where l.execution_id < before
+    union select unnest(ended) union select unnest(changed)));
+end
+$$;
+
+-- Locks these partitions against autovacuum, which gives way after a second, and against nobody who reads or writes.
+create function hold_partitions(names text[]) returns void
+language plpgsql set lock_timeout = '3s' as $$
+declare part text;
+begin
+  for part in select concat(fact, '_', name) from facts, unnest(names) name loop
+    execute format('lock table only %I in share update exclusive mode', part);
   end loop;
-  return week.name;
+end
+$$;
+
+-- Whether a transaction that is no short one, such as a dump, reads or writes the facts: it would be waited for in vain,
+-- and everyone else would wait behind.
+create function is_held(names text[]) returns boolean
+language sql as $$
+  select exists (
+    select from pg_locks l join pg_stat_activity a on a.pid = l.pid
+    where l.granted and l.pid <> pg_backend_pid() and a.xact_start < clock_timestamp() - interval '2 seconds'
+      and l.database = (select oid from pg_database where datname = current_database())
+      and l.relation in (
+        select to_regclass(fact) from facts union select to_regclass(concat(fact, '_', name)) from facts, unnest(names) name))
+$$;
+
+-- Takes the next step towards dropping the oldest week whose time is over, and answers which. What must live on (in
+-- flight, ended less than $1 days ago, or a dead letter of less than $2 days) moves to a new `kept`, made of the old
+-- one's survivors and the week's, $3 executions a step, however many they are: `moved`. When all have, the new one takes
+-- the place of both: `dropped`, or `held` while a long transaction stands in the way. Only that keeps others waiting.
+create function drop_week(keep_days integer, keep_dead_letters_days integer, most integer, out week text, out step text)
+language plpgsql set lock_timeout = '500ms' as $$
+declare
+  oldest partitions;
+  parts  text[];
+  move   moving;
+  ids    uuid[];
+  f      record;
+begin
+  if not may_change_partitions() or not default_is_small() then
+    return;
+  end if;
+  select * into oldest from partitions p where p.lower is not null order by p.lower limit 1;
+  -- A day more, so that what ended soon after its week was over need not move.
+  if oldest.upper is null or oldest.upper > uuid7_floor(now() - make_interval(days => keep_days + 1)) then
+    return;
+  end if;
+  week := oldest.name;
+  select array[p.name, week] into parts from partitions p where p.lower is null and p.upper is not null;
+  select * into move from moving;
+  if move.week is distinct from week then
+    move := begin_move(oldest);
+  end if;
+
+  if not move.copied then
+    ids := living_on(parts, oldest.upper, move.began_at - make_interval(days => keep_days),
+      move.began_at - make_interval(days => keep_dead_letters_days), move.after, most);
+    perform copy_facts(move.part, oldest.upper, ids);
+    update moving set copied = cardinality(ids) < most, after = coalesce(ids[cardinality(ids)], moving.after);
+    step := 'moved';
+    return;
+  end if;
+
+  perform hold_partitions(parts || array['default', move.part]);
+  step := 'held';
+  if is_held(parts || array['default']) then
+    return;
+  end if;
+  -- An hour more, for statements under way then.
+  perform copy_changed(move.part, oldest.upper, parts, move.began_at - interval '1 hour');
+  lock table only executions, only attempts, only log_chunks, only dead_letters in access exclusive mode;
+  perform copy_changed(move.part, oldest.upper, parts, now() - interval '1 hour');
+  for f in select *, concat(fact, '_', move.part) as part from facts loop
+    execute format('drop table %I, %I', concat(f.fact, '_', parts[1]), concat(f.fact, '_', parts[2]));
+    execute format('alter table %I attach partition %I for values from (minvalue) to (%L)', f.fact, f.part, oldest.upper);
+  end loop;
+  delete from moving;
+  step := 'dropped';
 end
 $$;
 

@@ -1,16 +1,22 @@
 //! How long facts are kept: every fact has a partition for each week, made ahead and dropped behind.
 
-use crate::store::Db;
+use crate::store::{self, Db};
 use crate::{App, Error};
 use jiff::Timestamp;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// How far ahead of now weeks are made, in days.
 const DAYS_AHEAD: i32 = 30;
 /// Weeks that one sweep drops.
 const DROP_AT_MOST: i32 = 8;
-/// Rows that may live on when a week is dropped, with what was kept before. With more of them the week stays.
-const LIVE_ON_AT_MOST: i32 = 100_000;
+/// Executions whose facts move in one transaction, where they live on after their week.
+const MOVE_AT_ONCE: i32 = 5_000;
+/// How long one sweep begins to move facts and to drop weeks; the next sweep goes on.
+const DROP_FOR: Duration = Duration::from_secs(20);
+/// How long one such step may take: most of a second, unless the lines of 5,000 executions are very long, or the files of
+/// a week very large.
+const STEP_LIMIT: &str = "set local statement_timeout = '5min'";
 
 const MISSING: &str = include_str!("store/weeks_missing.sql");
 const MAKE: &str = include_str!("store/week_make.sql");
@@ -63,17 +69,42 @@ pub(crate) async fn settle(db: &Db) -> Result<i32, Error> {
 
 /// Drops the weeks whose time is over, oldest first, and answers how many.
 pub(crate) async fn drop_behind(app: &App) -> Result<i32, Error> {
-    for dropped in 0..DROP_AT_MOST {
-        let row = app.db.row(DROP, &[&app.keep_days, &app.keep_dead_letters_days, &LIVE_ON_AT_MOST]).await?;
-        match row.map(|row| row.try_get::<_, Option<String>>("dropped")).transpose()?.flatten() {
-            Some(week) => tracing::info!(week, "its time was over: dropped"),
-            None => return Ok(dropped),
+    let began = Instant::now();
+    let mut dropped = 0;
+    while dropped < DROP_AT_MOST && began.elapsed() < DROP_FOR {
+        match drop_step(app).await? {
+            (Some(week), Some(step)) if step == "dropped" => {
+                tracing::info!(week, "its time was over: dropped");
+                dropped += 1;
+            }
+            (_, Some(step)) if step == "moved" => {}
+            (Some(week), _) => {
+                tracing::warn!(
+                    week,
+                    "its time is over, but a long transaction holds the facts: it stays until then"
+                );
+                break;
+            }
+            (None, _) => break,
         }
     }
-    Ok(DROP_AT_MOST)
+    Ok(dropped)
+}
+
+/// The next step towards dropping the oldest week, if its time is over: the week, and what was done with it. Not under
+/// the limit of a call's statement: it would be taken for undone and be done all the same.
+async fn drop_step(app: &App) -> Result<(Option<String>, Option<String>), Error> {
+    let mut connection = app.db.connection().await?;
+    let transaction = connection.transaction().await?;
+    transaction.batch_execute(STEP_LIMIT).await?;
+    let binds: [&dyn store::Bind; 3] = [&app.keep_days, &app.keep_dead_letters_days, &MOVE_AT_ONCE];
+    let rows = store::rows(transaction.client(), DROP, &binds).await?;
+    transaction.commit().await?;
+    let row = rows.first().ok_or_else(|| Error::Stored("a step without a row".to_owned()))?;
+    Ok((row.try_get("week")?, row.try_get("step")?))
 }
 
 /// What a statement answers that says whether it did something.
-async fn yes(db: &Db, sql: &str, binds: &[&dyn crate::store::Bind]) -> Result<bool, Error> {
+async fn yes(db: &Db, sql: &str, binds: &[&dyn store::Bind]) -> Result<bool, Error> {
     Ok(db.row(sql, binds).await?.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
 }

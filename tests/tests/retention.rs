@@ -19,6 +19,10 @@ const SINCE: &str = "do $$
 /// Weeks of [`SINCE`] whose time is over at least: 20, less 30 days and one, less the week that began before them.
 const OVER: i64 = 20 - 6;
 
+/// How many weeks there are whose time is over.
+const TIME_IS_OVER: &str = "select count(*) from partitions
+    where upper <= uuid7_floor(now() - interval '31 days') and lower is not null";
+
 /// A cell that has been there for 20 weeks.
 async fn old_cell() -> Cell {
     let cell = Cell::new().await;
@@ -202,8 +206,7 @@ async fn weeks_are_made_and_dropped_once_however_many_sweep() {
         )
         .await;
     }
-    let old = "select count(*) from partitions where upper <= uuid7_floor(now() - interval '31 days') and lower is not null";
-    let over = cell.number(old).await;
+    let over = cell.number(TIME_IS_OVER).await;
     let (mut made, mut dropped) = (0, 0);
     for _ in 0..3 {
         for swept in join_all((0..4).map(|_| sweep(&cell.app))).await {
@@ -215,26 +218,59 @@ async fn weeks_are_made_and_dropped_once_however_many_sweep() {
     made += sweep(&cell.app).await.unwrap().weeks_made;
     dropped += sweep_all(&cell).await;
     assert_eq!((made as usize, i64::from(dropped)), (ahead.len(), over));
-    assert_eq!(cell.number(old).await, 0);
+    assert_eq!(cell.number(TIME_IS_OVER).await, 0);
 }
 
 #[tokio::test]
-async fn a_reader_puts_a_drop_off_and_nothing_else() {
+async fn a_long_reader_puts_a_drop_off_and_nothing_else_and_nothing_is_copied_twice() {
     let cell = old_cell().await;
     let job = cell.new_job(json!({})).await;
-    let id = asked_ago(&cell, &cell.run(&job).await, 100).await;
+    let id = asked_ago(&cell, &cell.run(&job).await, 200).await;
     let before = weeks(&cell).await;
     cell.sql("insert into idempotency_keys select (select id from tenants), n::text, '', '{}', null, now() - interval '2 days'
         from generate_series(1, 12000) n", &[]).await;
-    cell.db.batch_execute("begin; select count(*) from executions").await.unwrap();
-    let error = sweep(&cell.app).await.unwrap_err().to_string();
-    assert!(error.contains("lock timeout"), "{error}");
-    assert_eq!(cell.execution(&id).await["status"], "PENDING");
-    cell.db.batch_execute("rollback").await.unwrap();
-    assert_eq!(weeks(&cell).await, before);
+    let reader = connect(&cell.database_url).await;
+    reader.batch_execute("begin; select count(*) from executions").await.unwrap();
+    while cell.number("select count(*) from (select where is_held('{}')) held").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(sweep(&cell.app).await.unwrap().weeks_dropped, 0);
     assert_eq!(cell.number("select count(*) from idempotency_keys").await, 0);
+    assert_eq!(cell.execution(&id).await["status"], "PENDING");
+    let part = cell.db.query_one("select part from moving where copied", &[]).await.unwrap();
+    let copies = format!("select array_agg(xmin::text) from executions_{}", part.get::<_, &str>(0));
+    let copied = cell.db.query_one(&copies, &[]).await.unwrap().get::<_, Vec<String>>(0);
+    assert_eq!(copied.len(), 1);
+    assert_eq!(sweep(&cell.app).await.unwrap().weeks_dropped, 0);
+    assert_eq!(cell.db.query_one(&copies, &[]).await.unwrap().get::<_, Vec<String>>(0), copied);
+    assert_eq!(weeks(&cell).await, before);
+    reader.batch_execute("rollback").await.unwrap();
     assert!(sweep_all(&cell).await > 0);
     assert_eq!(cell.execution(&id).await["status"], "PENDING");
+    assert_eq!(cell.number("select count(*) from moving").await, 0);
+}
+
+#[tokio::test]
+async fn a_drop_waits_for_a_vacuum_before_anyone_waits_for_the_drop() {
+    let cell = old_cell().await;
+    let oldest = "select 'attempts_' || name from partitions where lower is not null order by lower limit 1";
+    let oldest: String = cell.db.query_one(oldest, &[]).await.unwrap().get(0);
+    let vacuum = connect(&cell.database_url).await;
+    let lock = format!("begin; lock table only {oldest} in share update exclusive mode");
+    vacuum.batch_execute(&lock).await.unwrap();
+    let app = cell.app.clone();
+    let sweeping = tokio::spawn(async move { sweep(&app).await });
+    let waits =
+        format!("select count(*) from pg_locks where relation = '{oldest}'::regclass and not granted");
+    while cell.number(&waits).await == 0 {
+        assert!(!sweeping.is_finished());
+        tokio::task::yield_now().await;
+    }
+    let locked = "select count(*) from pg_locks where mode = 'AccessExclusiveLock' and relation in (
+        select fact::regclass from facts)";
+    assert_eq!(cell.number(locked).await, 0);
+    vacuum.batch_execute("rollback").await.unwrap();
+    assert!(sweeping.await.unwrap().unwrap().weeks_dropped > 0);
 }
 
 #[tokio::test]
@@ -250,6 +286,9 @@ async fn what_happens_while_a_week_is_dropped_is_not_lost() {
     let running = asked_ago(&cell, &id, 200).await;
     // The drop has copied what lives on and waits for this reader before it changes places.
     cell.sql("alter function drop_week(integer, integer, integer) set lock_timeout = '10min'", &[]).await;
+    let never =
+        "create or replace function is_held(names text[]) returns boolean language sql as 'select false'";
+    cell.sql(never, &[]).await;
     let reader = connect(&cell.database_url).await;
     reader.batch_execute("begin; select from executions limit 1").await.unwrap();
     let app = cell.app.clone();
@@ -279,26 +318,101 @@ async fn what_happens_while_a_week_is_dropped_is_not_lost() {
     assert_eq!(again["execution_id"], json!(dead[1]), "what it was retried as is remembered");
 }
 
+/// Takes one step towards dropping the oldest week, with so many executions at once.
+async fn step(cell: &Cell, at_once: i32) -> String {
+    let row = cell.db.query_one("select step from drop_week(30, 90, $1)", &[&at_once]).await.unwrap();
+    row.get(0)
+}
+
 #[tokio::test]
-async fn a_week_stays_while_too_much_of_it_must_live_on() {
+async fn what_happens_between_the_steps_of_a_move_is_not_lost() {
+    let cell = old_cell().await;
+    let job = cell.new_job(json!({"retry": {"max_attempts": 1}})).await;
+    let mut dead = Vec::new();
+    for _ in 0..4 {
+        dead.push(asked_ago(&cell, &ended(&cell, &job, "failed").await, 200).await);
+    }
+    let id = cell.run(&job).await;
+    let (lease, _) = cell.dequeue(1).await;
+    let running = asked_ago(&cell, &id, 200).await;
+    dead.sort();
+    for moved in [2, 4, 5] {
+        assert_eq!(step(&cell, 2).await, "moved");
+        let row = cell.db.query_one("select part from moving", &[]).await.unwrap();
+        let part: String = row.get(0);
+        assert_eq!(cell.number(&format!("select count(*) from executions_{part}")).await, moved);
+        if moved == 2 {
+            cell.result(&running, &lease, json!({"outcome": "failed", "error": "late"})).await.ok();
+        } else if moved == 4 {
+            let [deleted, retried] = [&dead[0], &dead[1]].map(|id| Uuid::parse_str(id).unwrap());
+            cell.sql("delete from dead_letters where execution_id = $1", &[&deleted]).await;
+            cell.sql(
+                "update dead_letters set retried_as = execution_id where execution_id = $1",
+                &[&retried],
+            )
+            .await;
+        }
+    }
+    assert_eq!(step(&cell, 2).await, "dropped");
+    assert_eq!(cell.execution(&running).await["error"], "late");
+    let mut letters = vec![dead[2].clone(), dead[3].clone(), running];
+    letters.sort();
+    assert_eq!(listed(&cell, "/executions/dlq", "execution_id").await, letters);
+    assert_eq!(cell.number("select count(*) from attempts").await, 5);
+    assert_eq!(cell.number("select count(*) from log_chunks").await, 4);
+}
+
+#[tokio::test]
+async fn a_move_begins_again_when_a_week_before_its_own_turns_up() {
     let cell = old_cell().await;
     let job = cell.new_job(json!({})).await;
-    let before = weeks(&cell).await;
-    let id = asked_ago(&cell, &cell.run(&job).await, 100).await;
+    let kept = "select name from partitions where lower is null and upper is not null";
+    let kept: String = cell.db.query_one(kept, &[]).await.unwrap().get(0);
+    for fact in ["executions", "attempts", "log_chunks", "dead_letters"] {
+        cell.sql(&format!("drop table {fact}_{kept}"), &[]).await;
+    }
     cell.sql(
-        "insert into delayed select uuid7(now() - interval '100 days' + n * interval '1 ms'), tenant_id, job_id, 1, 0, 0, 0, 1,
-           now() + interval '1 day' from ready, generate_series(1, 100000) n",
+        "select make_partition('kept_long_ago', format('for values from (minvalue) to (%L)',
+           uuid7_floor(date_trunc('week', now() - interval '30 weeks', 'UTC'))))",
         &[],
     )
     .await;
-    let error = sweep(&cell.app).await.unwrap_err().to_string();
-    assert!(error.contains("more than 100000 rows"), "{error}");
-    let dropped = before - weeks(&cell).await;
-    assert!(dropped < OVER, "the weeks before it went: {dropped}");
-    cell.sql("delete from delayed where execution_id in (select execution_id from delayed limit 1000)", &[])
-        .await;
-    assert!(dropped + i64::from(sweep_all(&cell).await) >= OVER);
+    let after = asked_ago(&cell, &cell.run(&job).await, 130).await;
+    assert_eq!(step(&cell, 1).await, "moved");
+    // Its week is made of the default partition, where it lies.
+    let before = asked_ago(&cell, &cell.run(&job).await, 200).await;
+    sweep_all(&cell).await;
+    let mut both = vec![before, after];
+    both.sort();
+    assert_eq!(listed(&cell, "/executions", "id").await, both);
+    assert_eq!(cell.number("select count(*) from moving").await, 0);
+}
+
+#[tokio::test]
+async fn however_much_must_live_on_every_week_goes_when_its_time_is_over() {
+    let cell = old_cell().await;
+    let job = cell.new_job(json!({})).await;
+    let id = asked_ago(&cell, &cell.run(&job).await, 45).await;
+    cell.db
+        .batch_execute(
+            "create temporary table many as
+               select uuid7(now() - interval '45 days' + n * interval '1 ms') as id from generate_series(1, 100001) n;
+             insert into delayed select m.id, tenant_id, job_id, queue_id, 0, 0, 0, 1, now() + interval '300 days'
+               from ready, many m;
+             insert into executions (id, tenant_id, job_id, queue_id, priority, created_at)
+               select execution_id, tenant_id, job_id, queue_id, priority, now() from delayed",
+        )
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        sweep(&cell.app).await.unwrap();
+        if cell.number(TIME_IS_OVER).await == 0 {
+            break;
+        }
+    }
+    assert_eq!(cell.number(TIME_IS_OVER).await, 0);
     assert_eq!(cell.execution(&id).await["status"], "PENDING");
+    assert_eq!(cell.number("select count(*) from executions").await, 100_002);
 }
 
 #[tokio::test]
