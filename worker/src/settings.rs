@@ -9,6 +9,10 @@ use std::time::Duration;
 /// Executions that run at once when the settings do not say and the machine does not tell its cores.
 const DEFAULT_CONCURRENCY: usize = 1;
 
+/// A job that times out must be ended, and its end reported, before the controller ends the attempt itself
+/// ([`limits::DEADLINE_GRACE_SECONDS`] after the time limit).
+const MAX_KILL_GRACE_SECONDS: i64 = limits::DEADLINE_GRACE_SECONDS as i64 / 2;
+
 /// What a worker needs to know: each a flag, or the environment variable beside it.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
@@ -48,8 +52,8 @@ pub struct Settings {
     #[arg(long, env = "JOBPLANE_DRAIN_SECONDS", default_value_t = 30)]
     pub drain_seconds: u32,
 
-    /// How long a job has between SIGTERM and SIGKILL, in seconds
-    #[arg(long, env = "JOBPLANE_KILL_GRACE_SECONDS", default_value_t = 10)]
+    /// How long a job has between SIGTERM and SIGKILL, in seconds, 0 to 30
+    #[arg(long, env = "JOBPLANE_KILL_GRACE_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=MAX_KILL_GRACE_SECONDS))]
     pub kill_grace_seconds: u32,
 
     /// Variables of the worker that jobs see too, with commas between; PATH, LANG, LC_* and TZ always are
@@ -132,4 +136,26 @@ impl Settings {
 /// Takes the token out of sight the moment it is read.
 fn token(text: &str) -> Result<Credential, std::convert::Infallible> {
     Ok(Credential::Value(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn a_kill_grace_that_the_controller_would_not_wait_for_is_refused() {
+        let line = |grace| {
+            let fixed = ["worker", "--url", "http://localhost", "--worker-token", "jp_worker_x"];
+            Line::try_parse_from(fixed.into_iter().chain(["--kill-grace-seconds", grace]))
+        };
+        assert_eq!(line("30").unwrap().settings.kill_grace_seconds, 30);
+        assert!(line("31").is_err());
+    }
 }
