@@ -3,7 +3,7 @@
 use jobplane_protocol::{Json, limits};
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The file in the output directory that becomes the result.
@@ -70,6 +70,60 @@ impl Workspace {
 impl Drop for Workspace {
     fn drop(&mut self) {
         // The worker looks again, and says what is wrong.
-        drop(fs::remove_dir_all(&self.directory));
+        drop(remove_all(&self.directory));
+    }
+}
+
+/// Removes a directory and all in it, also what a job has made unwritable, as module caches are.
+pub(super) fn remove_all(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(directory)?;
+            fs::remove_dir_all(directory)
+        }
+        removed => removed,
+    }
+}
+
+/// Lets the owner into every directory from here on down; no link is followed.
+fn open_up(directory: &Path) -> io::Result<()> {
+    let mut closed = vec![directory.to_owned()];
+    while let Some(directory) = closed.pop() {
+        let mut permissions = fs::symlink_metadata(&directory)?.permissions();
+        permissions.set_mode(permissions.mode() | 0o700);
+        fs::set_permissions(&directory, permissions)?;
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                closed.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_job_made_unwritable_is_removed_too() {
+        let outside = tempfile::tempdir().unwrap();
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("attempt");
+        let (closed, within) = (directory.join("closed"), directory.join("closed/within"));
+        fs::create_dir_all(&within).unwrap();
+        fs::write(within.join("file"), "").unwrap();
+        std::os::unix::fs::symlink(outside.path(), directory.join("link")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for path in [&within, &closed, outside.path()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o500)).unwrap();
+        }
+        // Who may do everything is refused nothing, so this part is looked at by itself.
+        open_up(&directory).unwrap();
+        assert_eq!((mode(&closed), mode(&within), mode(outside.path())), (0o700, 0o700, 0o500));
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
+        remove_all(&directory).unwrap();
+        assert!(!directory.exists());
     }
 }
