@@ -16,7 +16,7 @@ use results::Report;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::error::SendError;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
@@ -37,6 +37,10 @@ struct Agent {
     slot_count: u32,
     /// As the controller last asked for.
     heartbeat_interval: watch::Sender<Duration>,
+    /// Says that leases may have begun long before they were heard of.
+    heartbeats_due: Notify,
+    /// Logs whose end is still on its way although their results are not.
+    late_logs: watch::Sender<usize>,
 }
 
 /// Runs the agent until `shutdown` says so and everything it took has been answered for.
@@ -99,6 +103,7 @@ impl Parts {
             tracing::error!("not every result could be delivered; their leases will expire");
         }
         heartbeats.abort();
+        attempt::late_logs(agent).await;
         ended
     }
 }
@@ -122,6 +127,8 @@ impl Agent {
             slots: Arc::new(Semaphore::new(slots)),
             slot_count: u32::try_from(slots).unwrap_or(limits::MAX_DEQUEUE),
             heartbeat_interval: watch::Sender::new(LEASE / limits::HEARTBEATS_PER_LEASE.unsigned_abs()),
+            heartbeats_due: Notify::new(),
+            late_logs: watch::Sender::new(0),
         })
     }
 

@@ -19,6 +19,7 @@ use process::Process;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use warden::Order;
@@ -30,6 +31,8 @@ pub(crate) struct Exec {
     variables: Vec<(OsString, OsString)>,
     kill_grace: Duration,
     wardens: Wardens,
+    /// Whether the last start failed: for want of processes, files or memory.
+    starts_fail: AtomicBool,
 }
 
 impl Exec {
@@ -39,7 +42,17 @@ impl Exec {
         if let Err(error) = children::children() {
             tracing::warn!(%error, "what leaves a job's process group may outlive it: the kernel does not list children");
         }
-        Self { variables: environment::inherited(env_allow), kill_grace, wardens: Wardens::default() }
+        Self {
+            variables: environment::inherited(env_allow),
+            kill_grace,
+            wardens: Wardens::default(),
+            starts_fail: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether this machine could not start the last job that it was to: the next would do no better at once.
+    pub(crate) fn starts_fail(&self) -> bool {
+        self.starts_fail.load(Ordering::Relaxed)
     }
 
     /// Runs one job to its end, whatever that is. Nothing of it is left afterwards: neither a process
@@ -53,12 +66,20 @@ impl Exec {
         // No attempt is ever numbered as another, so the name is free.
         let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
         let order = Order { directory: std::env::temp_dir().join(name), leased: leased.clone() };
-        let ending = match Process::start(&self.wardens, &self.variables, &order).await {
-            Ok(process) => self.supervise(process, leased, log, stop).await,
-            Err(error) => Ending::failed(format!("the worker could not start a warden: {error}")),
-        };
-        remove(&order.directory).await;
-        ending
+        match Process::start(&self.wardens, &self.variables, &order).await {
+            Ok(process) => {
+                self.starts_fail.store(false, Ordering::Relaxed);
+                let ending = self.supervise(process, leased, log, stop).await;
+                remove(&order.directory).await;
+                ending
+            }
+            // The job has no part in it, so the attempt costs no try; and without a warden nothing is left.
+            Err(error) => {
+                tracing::error!(%error, execution_id = %leased.execution_id, "a warden could not be started");
+                self.starts_fail.store(true, Ordering::Relaxed);
+                Ending::released()
+            }
+        }
     }
 
     async fn supervise(
@@ -77,17 +98,24 @@ impl Exec {
             ended
         };
         let (ended, last_errors) = tokio::join!(supervised, output::pump(pipes, gone, log));
+        if ended.is_for_want_of_means() {
+            tracing::error!(execution_id = %leased.execution_id, "a warden could not start its job");
+            self.starts_fail.store(true, Ordering::Relaxed);
+        }
         Ending::of(ended, limit, &last_errors)
     }
 }
 
 /// Removes what a warden has left: nothing, unless it was killed or could not.
 async fn remove(directory: &Path) {
-    match tokio::fs::remove_dir_all(directory).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, path = %directory.display(), "an attempt's directory could not be removed");
-        }
-        _ => {}
+    // The usual case takes no thread, of which there may be none to have.
+    if std::fs::symlink_metadata(directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return;
+    }
+    let path = directory.to_owned();
+    let removed = tokio::task::spawn_blocking(move || workspace::remove_all(&path)).await;
+    if let Err(error) = removed.map_err(io::Error::other).flatten() {
+        tracing::warn!(%error, path = %directory.display(), "an attempt's directory could not be removed");
     }
 }
 

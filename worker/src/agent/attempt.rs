@@ -45,7 +45,7 @@ async fn run(agent: Arc<Agent>, leased: LeasedExecution, key: LeaseKey, stop: St
     let shipping = tokio::spawn(shipper.ship());
     let ending = agent.exec.run(&leased, &mut log, stop).await;
     log.close();
-    flush(shipping, key).await;
+    flush(&agent, shipping, key).await;
     ending
 }
 
@@ -58,27 +58,56 @@ async fn contained(attempt: impl Future<Output = Ending> + Send + 'static) -> En
     })
 }
 
-async fn flush(mut shipping: JoinHandle<()>, key: LeaseKey) {
+async fn flush(agent: &Arc<Agent>, mut shipping: JoinHandle<()>, key: LeaseKey) {
     if timeout(FLUSH_TIMEOUT, &mut shipping).await.is_ok() {
         return;
     }
+    let agent = agent.clone();
+    agent.late_logs.send_modify(|logs| *logs += 1);
     tokio::spawn(async move {
         if timeout(LOG_GRACE, &mut shipping).await.is_err() {
             shipping.abort();
             tracing::warn!(execution_id = %key.0, "the end of the log could not be delivered");
         }
+        agent.late_logs.send_modify(|logs| *logs -= 1);
     });
+}
+
+/// Waits for the logs that are not delivered yet, for as long as the controller would take them.
+pub(super) async fn late_logs(agent: &Agent) {
+    let mut late = agent.late_logs.subscribe();
+    if timeout(LOG_GRACE, late.wait_for(|&logs| logs == 0)).await.is_err() {
+        tracing::warn!(logs = *late.borrow(), "the ends of logs could not be delivered");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jobplane_protocol::Outcome;
+    use crate::agent::tests::settings;
+    use jobplane_protocol::{ExecutionId, LeaseId, Outcome};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::time::sleep;
 
     #[tokio::test]
     async fn a_fault_of_the_worker_fails_the_attempt_and_may_be_tried_again() {
         let ending = contained(async { panic!("on purpose") }).await;
         assert_eq!((ending.outcome, ending.retryable), (Outcome::Failed, None));
         assert_eq!(contained(async { Ending::released() }).await.outcome, Outcome::Released);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_log_that_comes_after_its_result_is_waited_for() {
+        let agent = Arc::new(Agent::new(&settings("http://127.0.0.1:1", 0)).unwrap());
+        let delivered = Arc::new(AtomicBool::new(false));
+        let says = delivered.clone();
+        let shipping = tokio::spawn(async move {
+            sleep(FLUSH_TIMEOUT + LOG_GRACE / 2).await;
+            says.store(true, Ordering::Relaxed);
+        });
+        flush(&agent, shipping, (ExecutionId(LeaseId::random().0), LeaseId::random())).await;
+        assert!(!delivered.load(Ordering::Relaxed), "the result does not wait for it");
+        late_logs(&agent).await;
+        assert!(delivered.load(Ordering::Relaxed));
     }
 }

@@ -23,6 +23,10 @@ const MAX_POLL_AFTER: Duration = Duration::from_secs(300);
 const FAILURE_BASE: Duration = Duration::from_millis(500);
 /// The longest pause after a dequeue that was not answered, `Retry-After` apart.
 const FAILURE_CAP: Duration = Duration::from_secs(10);
+/// The longest first pause while this machine cannot start what it takes.
+const STARTS_BASE: Duration = Duration::from_secs(2);
+/// The longest pause while it cannot.
+const STARTS_CAP: Duration = Duration::from_secs(30);
 /// How long a worker that drains still asks for the answer to a dequeue that may hold work, so that the
 /// work can be given back rather than expire, which would spend one of its tries.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
@@ -39,6 +43,7 @@ pub(super) async fn poll(
     mut phase: watch::Receiver<Shutdown>,
 ) -> Result<(), Error> {
     let mut idle = Backoff::new(IDLE_BASE, IDLE_CAP);
+    let mut starts = Backoff::new(STARTS_BASE, STARTS_CAP);
     let mut answered = false;
     loop {
         let slots = tokio::select! {
@@ -46,7 +51,20 @@ pub(super) async fn poll(
             () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
         };
         let Some(slots) = slots else { return Ok(()) };
-        let Some(answer) = agent.dequeue(slots.num_permits(), answered, &mut phase).await? else {
+        let mut limit = slots.num_permits();
+        if agent.exec.starts_fail() {
+            // One, to see whether it can be started by now: every other would only be taken from workers that can.
+            limit = 1;
+            let wait = starts.next_wait();
+            tracing::warn!(?wait, "nothing can be started on this machine");
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
+            }
+        } else {
+            starts.reset();
+        }
+        let Some((answer, late)) = agent.dequeue(limit, answered, &mut phase).await? else {
             return Ok(());
         };
         answered = true;
@@ -58,6 +76,9 @@ pub(super) async fn poll(
         }
         let draining = *phase.borrow() >= Shutdown::Draining;
         agent.start(answer, slots, draining, &results);
+        if late {
+            agent.heartbeats_due.notify_one();
+        }
         tokio::select! {
             () = sleep(wait) => {}
             () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
@@ -77,14 +98,14 @@ impl Agent {
     }
 
     /// One dequeue, repeated under the same lease until it is answered, so that a lost answer costs
-    /// nothing. `None` if a shutdown came first and nothing can have been handed out, or the controller
+    /// nothing; and whether the lease may have begun with an earlier try. `None` if a shutdown came first and nothing can have been handed out, or the controller
     /// is not there to be asked for it, or the answer did not come in time.
     async fn dequeue(
         &self,
         limit: usize,
         answered: bool,
         phase: &mut watch::Receiver<Shutdown>,
-    ) -> Result<Option<DequeueResponse>, Error> {
+    ) -> Result<Option<(DequeueResponse, bool)>, Error> {
         let mut request = self.dequeue_request(limit);
         let mut failures = Backoff::new(FAILURE_BASE, FAILURE_CAP);
         let mut may_have_arrived = false;
@@ -97,7 +118,7 @@ impl Agent {
             let call = self.client.post("/internal/executions/dequeue").json(&request).once();
             let error = tokio::select! {
                 answer = call.send() => match answer {
-                    Ok(answer) => return Ok(Some(answer)),
+                    Ok(answer) => return Ok(Some((answer, may_have_arrived))),
                     Err(error) => error,
                 },
                 () = &mut out_of_time => {

@@ -1,10 +1,11 @@
 //! The agent against a controller on loopback that answers as the test says.
 
+use super::heartbeat::keep_leases;
 use super::{Agent, Parts, phases, run};
-use crate::exec::tests::{execution, lines, takes_logs};
+use crate::exec::tests::{execution, lines, takes_logs, without_means};
 use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
 use crate::{Credential, Error, LogFormat, Runtime, Settings, Shutdown};
-use jobplane_protocol::{ErrorCode, LeasedExecution, Problem};
+use jobplane_protocol::{ErrorCode, ExecutionId, LeaseId, LeasedExecution, Problem};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,11 +36,16 @@ async fn controller(
 }
 
 fn hands_out(asked: &Asked, executions: &[LeasedExecution]) -> Reply {
+    hands_out_for(asked, executions, Duration::from_millis(100))
+}
+
+fn hands_out_for(asked: &Asked, executions: &[LeasedExecution], heartbeat_interval: Duration) -> Reply {
+    let heartbeat_interval_ms = u32::try_from(heartbeat_interval.as_millis()).unwrap();
     Reply::json(
         200,
         &json!({
             "lease_id": asked.body["lease_id"], "lease_expires_at": "2030-01-01T00:00:00Z",
-            "heartbeat_interval_ms": 100, "poll_after_ms": 0, "executions": executions,
+            "heartbeat_interval_ms": heartbeat_interval_ms, "poll_after_ms": 0, "executions": executions,
         }),
     )
 }
@@ -94,7 +100,7 @@ impl Running {
     }
 }
 
-fn settings(url: &str, drain_seconds: u32) -> Settings {
+pub(super) fn settings(url: &str, drain_seconds: u32) -> Settings {
     Settings {
         url: url.to_owned(),
         worker_token: Some(Credential::Value("jp_worker_secret".to_owned())),
@@ -245,6 +251,75 @@ async fn a_worker_that_is_asked_to_stop_ends_although_its_results_find_no_room()
     running.shutdown.send_replace(Shutdown::Draining);
     tokio::time::pause();
     tokio::time::timeout(10 * PATIENCE, running.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_this_machine_cannot_start_is_released_and_then_asked_for_one_by_one() {
+    let stub = controller(vec![execution(&["true"]), execution(&["true"])], |_| None).await;
+    let settings = settings(&stub.url, 600);
+    let agent = Arc::new(Agent { exec: without_means(), ..Agent::new(&settings).unwrap() });
+    let (shutdown, receiver) = watch::channel(Shutdown::Running);
+    let phase = phases(receiver, Duration::MAX);
+    let running = Parts::start(&agent, &phase).run(&agent, phase);
+    let stopping = async {
+        stub.until(|stub| sent(stub).len() == 2).await;
+        stub.until(|stub| stub.asked("/dequeue").iter().any(|asked| asked.body["limit"] == 1)).await;
+        shutdown.send_replace(Shutdown::Draining);
+    };
+    tokio::join!(running, stopping).0.unwrap();
+    assert!(sent(&stub).iter().all(|item| item["outcome"] == "released"), "{:?}", sent(&stub));
+}
+
+#[tokio::test]
+async fn a_lease_that_may_be_older_than_its_answer_is_renewed_at_once() {
+    let (asked_before, leased) = (AtomicUsize::new(0), sleeper());
+    let lose_the_first = move |asked: &Asked| {
+        let far = |executions| Some(hands_out_for(asked, executions, 10 * PATIENCE));
+        if !asked.path.ends_with("/dequeue") {
+            return None;
+        }
+        match asked_before.fetch_add(1, Ordering::Relaxed) {
+            0 => Some(Reply::lost()),
+            1 => far(std::slice::from_ref(&leased)),
+            _ => far(&[]),
+        }
+    };
+    let stub = controller(Vec::new(), lose_the_first).await;
+    let running = Running::start(&stub, 0);
+    stub.until(|stub| !stub.asked("/heartbeats").is_empty()).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_interval_that_keeps_changing_does_not_keep_heartbeats_from_being_sent() {
+    let stub = controller(Vec::new(), |_| None).await;
+    let agent = Arc::new(Agent::new(&settings(&stub.url, 0)).unwrap());
+    let _stop = agent.leases.add((ExecutionId(LeaseId::random().0), LeaseId::random()));
+    tokio::time::pause();
+    let heartbeats = tokio::spawn(keep_leases(agent.clone()));
+    for seconds in [1000, 1001].into_iter().cycle().take(200) {
+        agent.heartbeat_interval.send_replace(Duration::from_secs(seconds));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    tokio::time::resume();
+    stub.until(|stub| !stub.asked("/heartbeats").is_empty()).await;
+    heartbeats.abort();
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_is_not_answered_does_not_hold_up_the_next_for_long() {
+    let never = Arc::new(Notify::new());
+    let hold = move |asked: &Asked| Some(heartbeats(asked, "held").held(never.clone()));
+    let stub = controller(Vec::new(), hold).await;
+    let agent = Arc::new(Agent::new(&settings(&stub.url, 0)).unwrap());
+    let _stop = agent.leases.add((ExecutionId(LeaseId::random().0), LeaseId::random()));
+    agent.heartbeat_interval.send_replace(Duration::from_millis(100));
+    tokio::time::pause();
+    let heartbeats = tokio::spawn(keep_leases(agent.clone()));
+    // Less than one attempt of a call may take that has no such limit.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert!(stub.asked("/heartbeats").len() >= 2);
+    heartbeats.abort();
 }
 
 /// What ends a part of the worker before its time.

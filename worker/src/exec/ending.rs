@@ -4,6 +4,7 @@ use super::process::Ended;
 use super::warden::Report;
 use crate::agent::Stop;
 use jobplane_protocol::{Json, Outcome};
+use nix::libc;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -41,7 +42,8 @@ impl Ending {
         Self { retryable: Some(false), ..Self::failed(error) }
     }
 
-    /// The process could not be made: for most causes no other try would do better.
+    /// The process could not be made: for most causes no other try would do better, and where the machine lacks
+    /// processes, files or memory, it has cost the job nothing.
     pub(super) fn not_started(program: &str, error: &io::Error) -> Self {
         use io::ErrorKind::{ArgumentListTooLong, InvalidInput, NotFound, PermissionDenied};
         match error.kind() {
@@ -49,7 +51,8 @@ impl Ending {
             PermissionDenied => Self::impossible(format!("not allowed to run {program}: {error}")),
             ArgumentListTooLong | InvalidInput => Self::impossible(format!("cannot run {program}: {error}")),
             _ => match error.raw_os_error() {
-                Some(nix::libc::ENOEXEC) => Self::impossible(format!("cannot run {program}: {error}")),
+                Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Self::released(),
+                Some(libc::ENOEXEC) => Self::impossible(format!("cannot run {program}: {error}")),
                 _ => Self::failed(format!("the worker could not start {program}: {error}")),
             },
         }
@@ -96,4 +99,22 @@ fn signal_name(status: ExitStatus) -> String {
 
 fn with_last_errors(what: &str, last_errors: &str) -> String {
     if last_errors.is_empty() { what.to_owned() } else { format!("{what}: {last_errors}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_processes_files_or_memory_costs_a_job_no_try() {
+        for number in [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE] {
+            let ending = Ending::not_started("true", &io::Error::from_raw_os_error(number));
+            assert_eq!(ending.outcome, Outcome::Released);
+            assert!(Ended::Itself(Some(Report::NotStarted(ending))).is_for_want_of_means());
+        }
+        let ending = Ending::not_started("true", &io::Error::from_raw_os_error(libc::ENOEXEC));
+        assert_eq!((ending.outcome, ending.retryable), (Outcome::Failed, Some(false)));
+        assert!(!Ended::Itself(Some(Report::NotStarted(ending))).is_for_want_of_means());
+        assert!(!Ended::Stopped(Stop::Release).is_for_want_of_means());
+    }
 }

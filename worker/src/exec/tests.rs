@@ -40,6 +40,11 @@ pub(crate) fn execution(command: &[&str]) -> LeasedExecution {
     .unwrap()
 }
 
+/// A runtime that can start nothing, as on a machine that has no process left: no variable may hold this.
+pub(crate) fn without_means() -> Exec {
+    Exec { variables: vec![("A\0".into(), "b".into())], ..Exec::new(&[], LONG) }
+}
+
 /// What a run left behind.
 struct Ran {
     ending: Ending,
