@@ -44,12 +44,20 @@ pub(super) async fn deliver(agent: Arc<Agent>, mut queue: mpsc::Receiver<Report>
         }
         let wait = match agent.send(&batch).await {
             Ok(answers) => {
-                most = limits::MAX_BATCH;
-                let again: Vec<_> =
-                    batch.into_iter().zip(answers).filter_map(|(r, a)| agent.settle(r, &a)).collect();
-                let failed = again.iter().any(|report| !report.replaced);
-                due.extend(again);
-                failed.then(|| failures.next_wait())
+                // Not at once back to the most: what a gateway refuses may stand right behind.
+                most = (most * 2).min(limits::MAX_BATCH);
+                let mut waits = false;
+                for (report, answer) in batch.into_iter().zip(answers) {
+                    match agent.settle(report, &answer) {
+                        Settled::Done => {}
+                        Settled::Replaced(report) => due.push_back(report),
+                        Settled::Waits(report) => {
+                            waits = true;
+                            due.push_back(report);
+                        }
+                    }
+                }
+                waits.then(|| failures.next_wait())
             }
             Err(error) if refuses_content(&error) => {
                 most = (batch.len() / 2).max(1);
@@ -97,6 +105,17 @@ fn refuses_content(error: &Error) -> bool {
     matches!(error.status(), Some(400 | 413 | 422))
 }
 
+/// What is left to do about a result that was answered.
+#[derive(Debug)]
+enum Settled {
+    /// Nothing.
+    Done,
+    /// To send this in its place, at once.
+    Replaced(Report),
+    /// To send it again after a pause.
+    Waits(Report),
+}
+
 impl Agent {
     async fn send(&self, batch: &[Report]) -> Result<Vec<ResultAnswer>, Error> {
         let request = ResultsRequest { results: batch.iter().map(|report| report.item.clone()).collect() };
@@ -109,8 +128,8 @@ impl Agent {
         Err(Error::Decode { url: self.client.base_url().to_owned(), cause })
     }
 
-    /// Acts on the answer to one result: nothing is left to do, or this is to be sent again.
-    fn settle(&self, report: Report, answer: &ResultAnswer) -> Option<Report> {
+    /// Acts on the answer to one result.
+    fn settle(&self, report: Report, answer: &ResultAnswer) -> Settled {
         let key = report.key();
         let detail = answer.detail.as_deref().unwrap_or("the controller does not say why");
         match answer.error_code {
@@ -120,7 +139,7 @@ impl Agent {
                 self.leases.remove(&key);
             }
             Some(ErrorCode::Internal | ErrorCode::Unavailable | ErrorCode::RateLimited) => {
-                return Some(report);
+                return Settled::Waits(report);
             }
             Some(code) if report.replaced => {
                 tracing::error!(execution_id = %key.0, ?code, detail, "gave up; the lease will expire");
@@ -128,10 +147,10 @@ impl Agent {
             }
             Some(code) => {
                 tracing::warn!(execution_id = %key.0, ?code, detail, "the result was refused");
-                return Some(report.refused(detail));
+                return Settled::Replaced(report.refused(detail));
             }
         }
-        None
+        Settled::Done
     }
 
     /// A batch that was refused whole is sent in halves; one result alone is replaced by its refusal.
@@ -145,7 +164,10 @@ impl Agent {
                     error_code: Some(error.code().unwrap_or(ErrorCode::RequestTooLarge)),
                     detail: Some(error.to_string()),
                 };
-                due.extend(self.settle(only, &answer));
+                match self.settle(only, &answer) {
+                    Settled::Done => {}
+                    Settled::Replaced(report) | Settled::Waits(report) => due.push_back(report),
+                }
             }
             Some(last) => {
                 batch.push(last);
@@ -153,5 +175,37 @@ impl Agent {
             }
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::tests::settings;
+    use crate::exec::Ending;
+    use jobplane_protocol::{ExecutionId, LeaseId};
+
+    #[test]
+    fn only_a_fresh_replacement_is_sent_without_a_pause() {
+        let agent = Agent::new(&settings("http://127.0.0.1:1", 0)).unwrap();
+        let key = (ExecutionId(LeaseId::random().0), LeaseId::random());
+        let answer = |error_code| ResultAnswer {
+            execution_id: Some(key.0),
+            status: None,
+            next_attempt_at: None,
+            error_code: Some(error_code),
+            detail: None,
+        };
+        let settle = |report, code| agent.settle(report, &answer(code));
+        let Settled::Replaced(replacement) =
+            settle(Report::new(key, Ending::failed("x")), ErrorCode::InvalidRequest)
+        else {
+            panic!("it is replaced");
+        };
+        let Settled::Waits(again) = settle(replacement, ErrorCode::Unavailable) else {
+            panic!("the replacement waits as any other");
+        };
+        assert!(again.replaced);
+        assert!(matches!(settle(again, ErrorCode::InvalidRequest), Settled::Done));
     }
 }
