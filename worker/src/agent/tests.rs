@@ -5,10 +5,10 @@ use super::{Agent, Parts, phases, run};
 use crate::exec::tests::{execution, lines, takes_logs, without_means};
 use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
 use crate::{Credential, Error, LogFormat, Runtime, Settings, Shutdown};
-use jobplane_protocol::{ErrorCode, ExecutionId, LeaseId, LeasedExecution, Problem};
+use jobplane_protocol::{ErrorCode, ExecutionId, LeaseId, LeasedExecution, Problem, limits};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, watch};
@@ -235,19 +235,30 @@ async fn a_drain_ends_although_a_dequeue_is_never_answered() {
 
 #[tokio::test]
 async fn a_worker_that_is_asked_to_stop_ends_although_its_results_find_no_room() {
-    let away = |asked: &Asked| asked.path.ends_with("/results").then(|| Reply::text(503, ""));
-    let executions = [execution(&["echo"]), execution(&["echo"]), execution(&["echo"])];
-    let handed_out = AtomicUsize::new(0);
-    // One is being sent, one waits for that, and one keeps the only slot.
-    let one_by_one = move |asked: &Asked| {
-        let next = || executions.get(handed_out.fetch_add(1, Ordering::Relaxed)).cloned();
-        let dequeue = asked.path.ends_with("/dequeue");
-        dequeue.then(|| hands_out(asked, next().as_slice())).or_else(|| away(asked))
+    const SLOTS: usize = 4;
+    let large = limits::MAX_RESULT_BYTES - 2;
+    let script = format!(
+        "echo; (printf '\"'; head -c {large} /dev/zero | tr '\\0' x; printf '\"') > $JOBPLANE_OUTPUT_DIR/result.json"
+    );
+    // As many as one request holds are due, as many wait as there are slots, and as many keep their slots.
+    let count = limits::MAX_REQUEST_BYTES.div_ceil(large) + 2 * SLOTS;
+    let waiting = Mutex::new(vec![execution(&["sh", "-c", &script]); count]);
+    let answer = move |asked: &Asked| {
+        if asked.path.ends_with("/results") {
+            return Some(Reply::text(403, ""));
+        }
+        let limit = usize::try_from(asked.body["limit"].as_u64()?).unwrap();
+        let mut waiting = waiting.lock().unwrap();
+        let left = waiting.len().saturating_sub(limit);
+        let mut next = waiting.split_off(left);
+        next.iter_mut().for_each(|leased| leased.execution_id = ExecutionId(LeaseId::random().0));
+        Some(hands_out(asked, &next))
     };
-    let stub = controller(Vec::new(), one_by_one).await;
-    let settings = Settings { concurrency: Some(1), kill_grace_seconds: 1, ..settings(&stub.url, 0) };
+    let stub = controller(Vec::new(), answer).await;
+    let concurrency = u32::try_from(SLOTS).ok();
+    let settings = Settings { concurrency, kill_grace_seconds: 1, ..settings(&stub.url, 0) };
     let running = Running::start_with(settings);
-    stub.until(|stub| lines(stub).len() == 3).await;
+    stub.until(|stub| lines(stub).len() == count).await;
     running.shutdown.send_replace(Shutdown::Draining);
     tokio::time::pause();
     tokio::time::timeout(10 * PATIENCE, running.stop()).await.unwrap();
