@@ -496,6 +496,8 @@ begin
     move := begin_move(oldest);
   end if;
 
+  -- For the copying too: what summarises an index waits for a vacuum.
+  perform hold_partitions(parts || array['default', move.part]);
   if not move.copied then
     ids := living_on(parts, oldest.upper, move.began_at - make_interval(days => keep_days),
       move.began_at - make_interval(days => keep_dead_letters_days), move.after, most);
@@ -505,7 +507,6 @@ begin
     return;
   end if;
 
-  perform hold_partitions(parts || array['default', move.part]);
   step := 'held';
   if is_held(parts || array['default']) then
     return;
