@@ -426,6 +426,17 @@ begin
 end
 $$;
 
+-- The first of these executions, as many as have so many bytes of lines together, and one at least.
+create function first_of(ids uuid[], before uuid, bytes bigint) returns uuid[]
+language sql stable as $$
+  select coalesce(array_agg(y.id order by y.id) filter (where y.before_it < bytes), '{}') from (
+    select x.id, coalesce(sum(l.total_bytes) over (order by x.id rows between unbounded preceding and 1 preceding), 0)
+      as before_it
+    from unnest(ids) x (id) left join lateral (
+      select k.total_bytes from log_chunks k where k.execution_id = x.id and k.execution_id < before
+      order by k.attempt desc, k.first_seq desc limit 1) l on true) y
+$$;
+
 -- Copies what may have changed since it was copied: facts are added only to what a worker holds, or held since then;
 -- dead letters are retried and deleted.
 create function copy_changed(part text, before uuid, parts text[], since timestamptz) returns void
@@ -470,15 +481,18 @@ $$;
 
 -- Takes the next step towards dropping the oldest week whose time is over, and answers which. What must live on (in
 -- flight, ended less than $1 days ago, or a dead letter of less than $2 days) moves to a new `kept`, made of the old
--- one's survivors and the week's, $3 executions a step, however many they are: `moved`. When all have, the new one takes
--- the place of both: `dropped`, or `held` while a long transaction stands in the way. Only that keeps others waiting.
-create function drop_week(keep_days integer, keep_dead_letters_days integer, most integer, out week text, out step text)
+-- one's survivors and the week's, $3 executions or $4 bytes of lines a step, however many they are: `moved`. When all
+-- have, the new one takes the place of both: `dropped`, or `held` while a long transaction stands in the way. Only that
+-- keeps others waiting.
+create function drop_week(keep_days integer, keep_dead_letters_days integer, most integer, most_bytes bigint,
+  out week text, out step text)
 language plpgsql set lock_timeout = '500ms' as $$
 declare
   oldest partitions;
   parts  text[];
   move   moving;
   ids    uuid[];
+  found  integer;
   f      record;
 begin
   if not may_change_partitions() or not default_is_small() then
@@ -501,8 +515,11 @@ begin
   if not move.copied then
     ids := living_on(parts, oldest.upper, move.began_at - make_interval(days => keep_days),
       move.began_at - make_interval(days => keep_dead_letters_days), move.after, most);
+    found := cardinality(ids);
+    ids := first_of(ids, oldest.upper, most_bytes);
     perform copy_facts(move.part, oldest.upper, ids);
-    update moving set copied = cardinality(ids) < most, after = coalesce(ids[cardinality(ids)], moving.after);
+    update moving set copied = found < most and cardinality(ids) = found,
+      after = coalesce(ids[cardinality(ids)], moving.after);
     step := 'moved';
     return;
   end if;

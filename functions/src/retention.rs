@@ -11,11 +11,12 @@ const DAYS_AHEAD: i32 = 30;
 /// Weeks that one sweep drops.
 const DROP_AT_MOST: i32 = 8;
 /// Executions whose facts move in one transaction, where they live on after their week.
-const MOVE_AT_ONCE: i32 = 5_000;
+const MOVE_AT_ONCE: i32 = 20_000;
+/// Bytes of lines after which it takes no more of them.
+const MOVE_BYTES_AT_ONCE: i64 = 1 << 30;
 /// How long one sweep begins to move facts and to drop weeks; the next sweep goes on.
 const DROP_FOR: Duration = Duration::from_secs(20);
-/// How long one such step may take: most of a second, unless the lines of 5,000 executions are very long, or the files of
-/// a week very large.
+/// How long one such step may take: seconds, unless the files of a week are very large.
 const STEP_LIMIT: &str = "set local statement_timeout = '5min'";
 
 const MISSING: &str = include_str!("store/weeks_missing.sql");
@@ -97,7 +98,8 @@ async fn drop_step(app: &App) -> Result<(Option<String>, Option<String>), Error>
     let mut connection = app.db.connection().await?;
     let transaction = connection.transaction().await?;
     transaction.batch_execute(STEP_LIMIT).await?;
-    let binds: [&dyn store::Bind; 3] = [&app.keep_days, &app.keep_dead_letters_days, &MOVE_AT_ONCE];
+    let binds: [&dyn store::Bind; 4] =
+        [&app.keep_days, &app.keep_dead_letters_days, &MOVE_AT_ONCE, &MOVE_BYTES_AT_ONCE];
     let rows = store::rows(transaction.client(), DROP, &binds).await?;
     transaction.commit().await?;
     let row = rows.first().ok_or_else(|| Error::Stored("a step without a row".to_owned()))?;

@@ -285,7 +285,8 @@ async fn what_happens_while_a_week_is_dropped_is_not_lost() {
     let (lease, _) = cell.dequeue(1).await;
     let running = asked_ago(&cell, &id, 200).await;
     // The drop has copied what lives on and waits for this reader before it changes places.
-    cell.sql("alter function drop_week(integer, integer, integer) set lock_timeout = '10min'", &[]).await;
+    cell.sql("alter function drop_week(integer, integer, integer, bigint) set lock_timeout = '10min'", &[])
+        .await;
     let never =
         "create or replace function is_held(names text[]) returns boolean language sql as 'select false'";
     cell.sql(never, &[]).await;
@@ -318,9 +319,10 @@ async fn what_happens_while_a_week_is_dropped_is_not_lost() {
     assert_eq!(again["execution_id"], json!(dead[1]), "what it was retried as is remembered");
 }
 
-/// Takes one step towards dropping the oldest week, with so many executions at once.
-async fn step(cell: &Cell, at_once: i32) -> String {
-    let row = cell.db.query_one("select step from drop_week(30, 90, $1)", &[&at_once]).await.unwrap();
+/// Takes one step towards dropping the oldest week, with so many executions or bytes of their lines at once.
+async fn step(cell: &Cell, at_once: i32, bytes: i64) -> String {
+    let sql = "select step from drop_week(30, 90, $1, $2)";
+    let row = cell.db.query_one(sql, &[&at_once, &bytes]).await.unwrap();
     row.get(0)
 }
 
@@ -336,8 +338,9 @@ async fn what_happens_between_the_steps_of_a_move_is_not_lost() {
     let (lease, _) = cell.dequeue(1).await;
     let running = asked_ago(&cell, &id, 200).await;
     dead.sort();
-    for moved in [2, 4, 5] {
-        assert_eq!(step(&cell, 2).await, "moved");
+    // By their number, then by their lines.
+    for (moved, at_once, bytes) in [(2, 2, 1000), (3, 2, 1), (4, 9, 1), (5, 2, 1000)] {
+        assert_eq!(step(&cell, at_once, bytes).await, "moved");
         let row = cell.db.query_one("select part from moving", &[]).await.unwrap();
         let part: String = row.get(0);
         assert_eq!(cell.number(&format!("select count(*) from executions_{part}")).await, moved);
@@ -353,7 +356,7 @@ async fn what_happens_between_the_steps_of_a_move_is_not_lost() {
             .await;
         }
     }
-    assert_eq!(step(&cell, 2).await, "dropped");
+    assert_eq!(step(&cell, 2, 1).await, "dropped");
     assert_eq!(cell.execution(&running).await["error"], "late");
     let mut letters = vec![dead[2].clone(), dead[3].clone(), running];
     letters.sort();
@@ -378,7 +381,7 @@ async fn a_move_begins_again_when_a_week_before_its_own_turns_up() {
     )
     .await;
     let after = asked_ago(&cell, &cell.run(&job).await, 130).await;
-    assert_eq!(step(&cell, 1).await, "moved");
+    assert_eq!(step(&cell, 1, 1).await, "moved");
     // Its week is made of the default partition, where it lies.
     let before = asked_ago(&cell, &cell.run(&job).await, 200).await;
     sweep_all(&cell).await;
