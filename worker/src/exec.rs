@@ -31,7 +31,7 @@ pub(crate) struct Exec {
     variables: Vec<(OsString, OsString)>,
     kill_grace: Duration,
     wardens: Wardens,
-    /// Whether the last start failed: for want of processes, files or memory.
+    /// Whether the last start failed for what the machine lacks, such as processes or room on its disk.
     starts_fail: AtomicBool,
 }
 
@@ -73,11 +73,10 @@ impl Exec {
                 remove(&order.directory).await;
                 ending
             }
-            // The job has no part in it, so the attempt costs no try; and without a warden nothing is left.
+            // Nothing is left where no warden was.
             Err(error) => {
-                tracing::error!(%error, execution_id = %leased.execution_id, "a warden could not be started");
                 self.starts_fail.store(true, Ordering::Relaxed);
-                Ending::released()
+                Ending::unstarted(format!("the worker could not start a warden: {error}"))
             }
         }
     }
@@ -99,7 +98,6 @@ impl Exec {
         };
         let (ended, last_errors) = tokio::join!(supervised, output::pump(pipes, gone, log));
         if ended.is_for_want_of_means() {
-            tracing::error!(execution_id = %leased.execution_id, "a warden could not start its job");
             self.starts_fail.store(true, Ordering::Relaxed);
         }
         Ending::of(ended, limit, &last_errors)

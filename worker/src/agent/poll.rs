@@ -56,7 +56,7 @@ pub(super) async fn poll(
             // One, to see whether it can be started by now: every other would only be taken from workers that can.
             limit = 1;
             let wait = starts.next_wait();
-            tracing::warn!(?wait, "nothing can be started on this machine");
+            tracing::error!(?wait, "what this machine takes it cannot start; it is released");
             tokio::select! {
                 () = sleep(wait) => {}
                 () = reached(&mut phase, Shutdown::Draining) => return Ok(()),

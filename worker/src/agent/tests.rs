@@ -278,7 +278,10 @@ async fn what_this_machine_cannot_start_is_released_and_then_asked_for_one_by_on
         shutdown.send_replace(Shutdown::Draining);
     };
     tokio::join!(running, stopping).0.unwrap();
-    assert!(sent(&stub).iter().all(|item| item["outcome"] == "released"), "{:?}", sent(&stub));
+    for item in sent(&stub) {
+        assert_eq!(item["outcome"], "released");
+        assert!(item["error"].as_str().unwrap().starts_with("the worker could not start a warden: "));
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,11 @@ impl Ending {
         Self::plain(Outcome::Released)
     }
 
+    /// Given back because of what this machine lacks: the job has no part in it.
+    pub(super) fn unstarted(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), ..Self::released() }
+    }
+
     /// Failed; another try may do better.
     pub(crate) fn failed(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::plain(Outcome::Failed) }
@@ -51,7 +56,9 @@ impl Ending {
             PermissionDenied => Self::impossible(format!("not allowed to run {program}: {error}")),
             ArgumentListTooLong | InvalidInput => Self::impossible(format!("cannot run {program}: {error}")),
             _ => match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Self::released(),
+                Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
+                    Self::unstarted(format!("the worker could not start {program}: {error}"))
+                }
                 Some(libc::ENOEXEC) => Self::impossible(format!("cannot run {program}: {error}")),
                 _ => Self::failed(format!("the worker could not start {program}: {error}")),
             },

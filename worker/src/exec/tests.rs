@@ -130,6 +130,18 @@ async fn what_can_never_run_is_not_retried() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_can_have_no_directory_costs_no_try() {
+    let leased = execution(&["true"]);
+    let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
+    let in_the_way = std::env::temp_dir().join(name);
+    std::fs::write(&in_the_way, "").unwrap();
+    let ending = run_execution(leased, LONG, None).await.ending;
+    std::fs::remove_file(in_the_way).unwrap();
+    assert_eq!(ending.outcome, Outcome::Released);
+    assert!(ending.error.is_some_and(|error| error.starts_with("the worker could not make a directory")));
+}
+
+#[tokio::test]
 async fn a_result_that_cannot_be_one_fails_for_good() {
     for (script, error) in [
         ("echo '{' > $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not JSON"),

@@ -101,7 +101,7 @@ async fn attempt(order: &Order, orders: OwnedReadHalf) -> io::Result<Report> {
     let workspace = match Workspace::create(directory, input) {
         Ok(workspace) => workspace,
         Err(error) => {
-            return not_started(Ending::failed(format!("the worker could not make a directory: {error}")));
+            return not_started(Ending::unstarted(format!("the worker could not make a directory: {error}")));
         }
     };
     let ended = signal(SignalKind::child())?;
