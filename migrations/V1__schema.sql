@@ -601,7 +601,7 @@ $$;
 
 -- Where a tenant's flow in a queue ends: the rank of its last row, in ready or in parked, or the rank that is being
 -- served, if that is further on. A flow without rows in ready begins at the lowest rank that there is, not at the last
--- refresh: a tenant that asks again each time it is served would be first in line each time.
+-- refresh: a tenant that asks again each time it is served would be first in line each time. Of equals it is the first.
 create function flow_end(of_tenant uuid, of_queue integer, of_flow smallint, is_parked boolean) returns bigint
 language plpgsql stable parallel safe as $$
 declare
@@ -624,7 +624,7 @@ begin
     and (r.tenant_id, r.queue_id, r.flow) <= (of_tenant, of_queue, of_flow)
   order by r.tenant_id desc, r.queue_id desc, r.flow desc, r.rank desc limit 1;
   if last is null then
-    select r.rank into last from ready r where r.queue_id = of_queue and r.rank >= mark order by r.rank limit 1;
+    select r.rank - 1 into last from ready r where r.queue_id = of_queue and r.rank >= mark order by r.rank limit 1;
   end if;
   return greatest(served, last);
 end

@@ -42,10 +42,10 @@ pub(super) enum Command {
 /// A tenant's share and limits.
 #[derive(Debug, clap::Args)]
 pub(super) struct Limits {
-    /// Its share in the fair order, 1 to 1,000 [default: 1]
+    /// Its share in the fair order, 1 to 1,000 [when new: 1]
     #[arg(long, value_name = "N")]
     weight: Option<i32>,
-    /// The highest priority it may ask for: 0, 25, 50, 75 or 100 [default: 100]
+    /// The highest priority it may ask for: 0, 25, 50, 75 or 100 [when new: 100]
     #[arg(long, value_name = "PRIORITY", value_parser = priority)]
     max_priority: Option<Priority>,
     /// At most so many of its executions run at once, or `none`

@@ -56,6 +56,8 @@ pub(super) async fn measure(stand: &Stand, report: &mut Report) {
         ] {
             stand.say(&format!("a transaction held open: {name}"));
             let slices = under_hold(stand, load, hold(full)).await;
+            let rates: Vec<_> = slices.iter().map(|slice| format!("{:.0}", slice.1)).collect();
+            report.parameter(&format!("{name}, jobs/s"), rates.join(" "));
             for (what, unit, rate) in [
                 ("claims", "calls/s", slices.iter().map(|s| s.0).collect::<Vec<_>>()),
                 ("jobs", "jobs/s", slices.iter().map(|s| s.1).collect()),

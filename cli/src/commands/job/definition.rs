@@ -13,28 +13,28 @@ pub(in crate::commands) struct Definition {
     /// A variable that its process gets; may be repeated
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     pub(super) env: Vec<(String, String)>,
-    /// The queue its executions wait in [default: default]
+    /// The queue its executions wait in [when new: default]
     #[arg(long, short)]
     pub(super) queue: Option<String>,
-    /// Its weight in the fair order: 0, 25, 50, 75 or 100 [default: 0]
+    /// Its weight in the fair order: 0, 25, 50, 75 or 100 [when new: 0]
     #[arg(long, value_parser = priority)]
     pub(super) priority: Option<Priority>,
-    /// How long one attempt may take, such as 30s or 2h [default: 5m]
+    /// How long one attempt may take, such as 30s or 2h [when new: 5m]
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
     pub(super) time_limit: Option<i32>,
     /// At most so many of it run at once, or `none`
     #[arg(long, value_name = "N")]
     pub(super) max_running: Option<Limit>,
-    /// Tries before an execution fails for good [default: 5]
+    /// Tries before an execution fails for good [when new: 5]
     #[arg(long, value_name = "N")]
     pub(super) max_attempts: Option<i32>,
-    /// The wait after the first failed try [default: 10s]
+    /// The wait after the first failed try [when new: 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
     pub(super) backoff: Option<i32>,
-    /// What each further wait is multiplied with [default: 2]
+    /// What each further wait is multiplied with [when new: 2]
     #[arg(long, value_name = "FACTOR")]
     pub(super) backoff_factor: Option<f64>,
-    /// The longest wait between two tries [default: 1h]
+    /// The longest wait between two tries [when new: 1h]
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
     pub(super) backoff_cap: Option<i32>,
     /// The program and its arguments, after `--`; no shell in between
