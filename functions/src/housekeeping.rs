@@ -141,8 +141,8 @@ async fn look_behind_marks(client: &tokio_postgres::Client) -> Result<i64, Error
 }
 
 /// Lets parked rows of these tenants stand in line as far as there is room under their limits. To be called after what
-/// made room, or parked a row, is committed. Of two that do so at once for one tenant only one does; what it did not see,
-/// and what fails here, is mended by the next result or tick.
+/// made room, or parked a row, is committed: of two that do so at once, the later one then sees both. What fails here is
+/// mended by a tick.
 pub(crate) async fn admit(app: &App, mut tenants: Vec<Uuid>) {
     tenants.sort_unstable();
     tenants.dedup();

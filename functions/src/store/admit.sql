@@ -6,9 +6,6 @@ with recursive asked as materialized (
   select t.id, t.weight, t.max_running
   from tenants t
   where t.id = any ($1)
-    -- One call at a time for each tenant: several would all fill the same room. Whom it leaves out, the next result
-    -- or the tick lets in.
-    and pg_try_advisory_xact_lock(hashtextextended(t.id::text, 4))
 ),
 running as materialized (
   select l.tenant_id, l.job_id, count(*) as count
@@ -71,10 +68,13 @@ gone as (
   delete from parked where ctid = any (array(select row from admitted))
 ),
 flows as materialized (
-  select f.*, flow_end(f.tenant_id, f.queue_id, f.flow, false) as base
+  select f.*, flow_place(f.tenant_id, f.queue_id, f.flow, false, f.step, f.count) as base
   from (
-    select a.queue_id, a.tenant_id, a.flow, $3 / (a.weight << a.flow / 25) as step
+    select a.queue_id, a.tenant_id, a.flow, $3 / (a.weight << a.flow / 25) as step, count(*) as count
     from admitted a group by a.queue_id, a.tenant_id, a.flow, a.weight
+    -- In one order everywhere: large ones wait for each other.
+    order by a.tenant_id, a.queue_id, a.flow
+    offset 0
   ) f
 ),
 ranked as (
