@@ -615,7 +615,7 @@ begin
       where (p.tenant_id, p.queue_id, p.flow) = (of_tenant, of_queue, of_flow)
       order by p.tenant_id desc, p.queue_id desc, p.flow desc, p.rank desc limit 1));
   end if;
-  select greatest(q.virtual_rank, v.virtual_rank), q.scan_from into served, mark
+  select greatest(q.virtual_rank, v.virtual_rank), greatest(q.scan_from, v.scan_from) into served, mark
   from queues q left join tenant_queues v on v.queue_id = q.id and v.tenant_id = of_tenant
   where q.id = of_queue;
   -- Compared as rows, so that only the index that begins with the flow gives this order.
@@ -632,18 +632,18 @@ $$;
 
 -- The rank behind which so many more rows of a flow go, each a step further on than the one before. Calls at the same
 -- time do not see each other's rows, and must be ranked as if they had come one by one all the same. A few rows take
--- the next ranks that no other call has locked; many wait until no other call is at it. Every query in here sees what was
+-- the next ranks that no other call has locked; many, or an unknown number, wait until no other call is at it. Every query in here sees what was
 -- committed before it, so that what has no lock any more is seen.
 create function flow_place(of_tenant uuid, of_queue integer, of_flow smallint, is_parked boolean, step bigint,
   count bigint) returns bigint
 language plpgsql as $$
 declare
-  flow   text := concat(of_tenant, of_queue, of_flow, is_parked);
+  flow   text := concat_ws('/', of_tenant, of_queue, of_flow, is_parked);
   place  bigint;
   last   bigint;
   locked bigint;
 begin
-  if count > 16 then
+  if coalesce(count, 17) > 16 then
     perform pg_advisory_xact_lock(hashtextextended(flow, 2));
     return flow_end(of_tenant, of_queue, of_flow, is_parked);
   end if;
@@ -654,7 +654,7 @@ begin
     locked := 0;
     while locked < count loop
       last := last + step;
-      if pg_try_advisory_xact_lock(hashtextextended(concat(flow, last), 3)) then
+      if pg_try_advisory_xact_lock(hashtextextended(concat_ws('/', flow, last), 3)) then
         locked := locked + 1;
       else
         locked := 0;

@@ -39,7 +39,7 @@ const PARKED_TENANTS_NEXT: &str = include_str!("store/parked_tenants.sql");
 const ADMIT: &str = include_str!("store/admit.sql");
 const ROTATE: &str = include_str!("store/rotate.sql");
 const ROTATION_DUE: &str = include_str!("store/rotation_due.sql");
-const FORGET_MARKS: &str = include_str!("store/forget_marks.sql");
+const IDLE_MARKS: &str = include_str!("store/idle_marks.sql");
 const FORGET: &str = include_str!("store/forget.sql");
 
 /// What one tick did.
@@ -136,7 +136,7 @@ async fn move_due(client: &tokio_postgres::Client, look_behind: bool) -> Result<
 }
 
 async fn look_behind_marks(client: &tokio_postgres::Client) -> Result<i64, Error> {
-    store::rows(client, FORGET_MARKS, &[]).await?;
+    store::rows(client, IDLE_MARKS, &[]).await?;
     count(&store::rows(client, STRAGGLERS, &[&BATCH]).await?)
 }
 

@@ -55,6 +55,11 @@ impl Exec {
         self.starts_fail.load(Ordering::Relaxed)
     }
 
+    /// Lets the next start show whether it is so still.
+    pub(crate) fn try_again(&self) {
+        self.starts_fail.store(false, Ordering::Relaxed);
+    }
+
     /// Runs one job to its end, whatever that is. Nothing of it is left afterwards: neither a process
     /// nor its directory.
     pub(crate) async fn run(
@@ -68,7 +73,6 @@ impl Exec {
         let order = Order { directory: std::env::temp_dir().join(name), leased: leased.clone() };
         match Process::start(&self.wardens, &self.variables, &order).await {
             Ok(process) => {
-                self.starts_fail.store(false, Ordering::Relaxed);
                 let ending = self.supervise(process, leased, log, stop).await;
                 remove(&order.directory).await;
                 ending

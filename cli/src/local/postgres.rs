@@ -173,6 +173,8 @@ fn settings(port: u16, durability: Durability) -> Vec<String> {
         "listen_addresses=127.0.0.1".to_owned(),
         "unix_socket_directories=".to_owned(),
         "max_connections=200".to_owned(),
+        // A claim under many limits, or a refill of many windows, takes a lock for each.
+        "max_locks_per_transaction=256".to_owned(),
         "shared_buffers=256MB".to_owned(),
         "max_wal_size=2GB".to_owned(),
         "timezone=UTC".to_owned(),

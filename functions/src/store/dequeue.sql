@@ -83,7 +83,7 @@ jobs_limited as materialized (
   from (select job_id, count(*) as wanted from picked group by job_id) p join jobs_met j on j.id = p.job_id
   where j.max_running is not null
 ),
--- The free places under a limit, lowest first, that no other claim has in hand: a limit's places are in 16 hands at most,
+-- The free places under a limit, lowest first, that no other claim has in hand: a limit's places are in 17 hands at most,
 -- so that claims neither wait for each other nor need a lock for every place. What is counted here may be stale but
 -- never wrong: two claims that choose the same place meet on its unique index.
 tenant_slots as materialized (

@@ -1,6 +1,6 @@
 -- Moves rows that fell due into line, each ranked in a flow of its own kind: neither behind its tenant's backlog
 -- nor in front of everyone's. When more are due than may be moved at once, each tenant has its turn, and what the
--- others leave goes to those that are due longest. Answers how many, whether there were more, and the tenants of those
+-- others leave goes to the rest, queue by queue. Answers how many, whether there were more, and the tenants of those
 -- that have a limit to wait for.
 -- $1 at most so many, $2 rank unit, $3 whether to look behind the watermark
 with recursive walks as (

@@ -27,6 +27,8 @@ const FAILURE_CAP: Duration = Duration::from_secs(10);
 const STARTS_BASE: Duration = Duration::from_secs(2);
 /// The longest pause while it cannot.
 const STARTS_CAP: Duration = Duration::from_secs(30);
+/// How long a start that is tried after others failed is given, before more are.
+const PROBE: Duration = Duration::from_secs(1);
 /// How long a worker that drains still asks for the answer to a dequeue that may hold work, so that the
 /// work can be given back rather than expire, which would spend one of its tries.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
@@ -61,6 +63,7 @@ pub(super) async fn poll(
                 () = sleep(wait) => {}
                 () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
             }
+            agent.exec.try_again();
         } else {
             starts.reset();
         }
@@ -73,6 +76,10 @@ pub(super) async fn poll(
             wait = wait.max(idle.next_wait());
         } else {
             idle.reset();
+        }
+        if limit < slots.num_permits() {
+            // By then it is known whether the one could be started.
+            wait = wait.max(PROBE);
         }
         let draining = *phase.borrow() >= Shutdown::Draining;
         agent.start(answer, slots, draining, &results);
