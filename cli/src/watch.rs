@@ -69,8 +69,26 @@ pub(crate) async fn bounded(
 }
 
 /// Shows states and logs until the execution has ended, then its result; the outcome is the exit code. As JSON,
-/// only the execution as it ended.
-pub(crate) async fn with_logs(session: &Session, id: ExecutionId) -> anyhow::Result<ExitCode> {
+/// only the execution, as it ended or as it is when the waiting does.
+pub(crate) async fn to_the_end(
+    session: &Session,
+    id: ExecutionId,
+    timeout: Option<Duration>,
+) -> anyhow::Result<ExitCode> {
+    let mut ended = false;
+    let waited = bounded(id, timeout, async {
+        let outcome = with_logs(session, id).await;
+        ended = true;
+        outcome
+    });
+    let code = waited.await?;
+    if !ended && session.output.is_json() {
+        session.output.show(&look(session, id).await?, String::new)?;
+    }
+    Ok(code)
+}
+
+async fn with_logs(session: &Session, id: ExecutionId) -> anyhow::Result<ExitCode> {
     let output = &session.output;
     let spinner = progress::spinner();
     let (mut tail, mut lines) = (Tail::of(&session.client, id), Lines::on(*output, false));

@@ -9,7 +9,7 @@ use crate::output::say;
 use crate::session::Session;
 use crate::time::parse_future;
 use crate::values::{priority, variable};
-use crate::watch::{Wait, bounded, with_logs};
+use crate::watch::{Wait, to_the_end};
 use anyhow::Context;
 use jiff::Timestamp;
 use jobplane_protocol::{Job, Json, Priority, RunRequest, RunResponse};
@@ -102,7 +102,7 @@ pub(super) async fn ask(
     let id = asked.execution_id;
     if wait.wait {
         say(&format!("Execution {id} of job {}", job.name));
-        return bounded(id, wait.timeout, with_logs(session, id)).await;
+        return to_the_end(session, id, wait.timeout).await;
     }
     session.output.show(&asked, || id.to_string())?;
     if !session.output.is_json() {

@@ -70,6 +70,9 @@ async fn a_wait_that_is_too_long_exits_with_124_and_the_execution_goes_on() {
         assert_eq!(ran.code, Some(124), "{ran:?}");
         assert!(ran.stderr.contains("jobplane status --watch "), "{ran:?}");
     }
+    let ran = shell.run("run j --wait --timeout 0 -o json").await;
+    let seen: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &seen["status"]), (Some(124), &json!("PENDING")), "what a script goes on with");
     assert_eq!(shell.cell.execution(&id).await["status"], "PENDING");
     shell.run("run j --timeout 1m").await.refused(2);
 }
