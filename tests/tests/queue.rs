@@ -506,6 +506,8 @@ async fn what_a_scoped_worker_gives_back_is_first_in_line_for_the_next_one() {
     }
     let held = take(1).await;
     let id = text(&held["executions"][0]["execution_id"]);
+    // Marks that no claim moves follow what is left.
+    cell.tick().await;
     // Nobody looks behind the marks meanwhile.
     cell.sql("update ticks set stragglers_at = now() + interval '1 hour'", &[]).await;
     cell.result(&id, &text(&held["lease_id"]), json!({"outcome": "released"})).await.ok();
