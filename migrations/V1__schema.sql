@@ -632,8 +632,8 @@ $$;
 
 -- The rank behind which so many more rows of a flow go, each a step further on than the one before. Calls at the same
 -- time do not see each other's rows, and must be ranked as if they had come one by one all the same. A few rows take
--- the next ranks that no other call has locked; many, or an unknown number, wait until no other call is at it. Every query in here sees what was
--- committed before it, so that what has no lock any more is seen.
+-- the next ranks that no other call has locked; many, or an unknown number, wait until no other call is at it. Every
+-- query in here sees what was committed before it, so that what has no lock any more is seen.
 create function flow_place(of_tenant uuid, of_queue integer, of_flow smallint, is_parked boolean, step bigint,
   count bigint) returns bigint
 language plpgsql as $$
@@ -643,7 +643,7 @@ declare
   last   bigint;
   locked bigint;
 begin
-  if coalesce(count, 17) > 16 then
+  if count is null or count > 16 then
     perform pg_advisory_xact_lock(hashtextextended(flow, 2));
     return flow_end(of_tenant, of_queue, of_flow, is_parked);
   end if;
@@ -786,6 +786,12 @@ create table workers (
   primary key (token_id, worker_id)
 );
 create index workers_seen on workers (last_seen_at);
+
+-- How long ago a worker may have been heard before that is noted again, under leases of so many seconds.
+create function noted_every(lease_seconds double precision) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => least(20, lease_seconds / 3))
+$$;
 
 -- The fleet-wide housekeeping: when it last ran, when it last found a worker to have been heard, since when none had been
 -- in the last outage, and until when leases that ran out since then are spared. Before expired_from no lease is left

@@ -67,50 +67,43 @@ pub(crate) async fn tick(app: &App) -> Result<Option<Ticked>, Error> {
     let ended =
         step(&mut transaction, async |client| expire(client, look_behind, expire_before).await).await?;
     let due = step(&mut transaction, async |client| move_due(client, look_behind).await).await?;
-    let stragglers = step(&mut transaction, async |client| match look_behind {
-        true => look_behind_marks(client).await,
-        false => Ok(0),
-    });
-    let stragglers = stragglers.await?;
+    let stragglers =
+        step(&mut transaction, async |client| look_behind_marks(client, look_behind).await).await?;
     let rest = look_behind.then(|| (began.elapsed().as_secs_f64() * LOOK_BEHIND_REST).max(1.0));
     let next = store::rows(transaction.client(), PARKED_TENANTS_NEXT, &[&PARKED_TENANTS]).await?;
     let next = next.first().ok_or_else(|| Error::Stored("a count without a row".to_owned()))?;
-    let mut tenants: Vec<Uuid> = next.try_get::<_, Option<_>>("tenants")?.unwrap_or_default();
     let last: Uuid = next.try_get("last")?;
+    // A step that failed has left what it was to do.
+    let all_expired = expire_before.is_none() && ended.as_ref().is_some_and(|ended| !ended.more);
+    let (ended, due, stragglers) =
+        (ended.unwrap_or_default(), due.unwrap_or_default(), stragglers.unwrap_or_default());
+    let mut tenants: Vec<Uuid> = next.try_get::<_, Option<_>>("tenants")?.unwrap_or_default();
     tenants.extend([ended.tenants, due.tenants].concat());
-    let admitted = step(&mut transaction, async |client| match tenants.is_empty() {
-        true => Ok(0),
-        false => count(&store::rows(client, ADMIT, &[&tenants, &BATCH, &RANK_UNIT]).await?),
-    });
-    let admitted = admitted.await?;
+    let admitted =
+        step(&mut transaction, async |client| let_in(client, &tenants).await).await?.unwrap_or_default();
 
     let again = ended.more || due.more || [stragglers, admitted].contains(&BATCH);
-    store::rows(
-        transaction.client(),
-        TICKED,
-        &[&again, &(ended.all && expire_before.is_none()), &rest, &last],
-    )
-    .await?;
+    store::rows(transaction.client(), TICKED, &[&again, &all_expired, &rest, &last]).await?;
     transaction.commit().await?;
     Ok(Some(Ticked { expired: ended.count, due: due.count, stragglers, admitted }))
 }
 
 /// One step of the tick. What it did is undone if it fails, which is logged, and the others go on: a row that cannot be
-/// moved must not keep everyone's from moving.
-async fn step<T: Default>(
+/// moved must not keep everyone's from moving. None if it failed.
+async fn step<T>(
     tick: &mut Transaction<'_>,
     work: impl AsyncFnOnce(&tokio_postgres::Client) -> Result<T, Error>,
-) -> Result<T, Error> {
+) -> Result<Option<T>, Error> {
     let savepoint = tick.transaction().await?;
     match work(savepoint.client()).await {
         Ok(done) => {
             savepoint.commit().await?;
-            Ok(done)
+            Ok(Some(done))
         }
         Err(error) => {
             tracing::error!(cause = %error, "a step of the tick failed; the next tick tries it again");
             savepoint.rollback().await?;
-            Ok(T::default())
+            Ok(None)
         }
     }
 }
@@ -121,8 +114,6 @@ struct Moved {
     count: i64,
     /// Whether there is more, so that the next tick is due at once.
     more: bool,
-    /// Whether nothing at all is left.
-    all: bool,
     /// The tenants that have rows to let in.
     tenants: Vec<Uuid>,
 }
@@ -130,14 +121,23 @@ struct Moved {
 async fn move_due(client: &tokio_postgres::Client, look_behind: bool) -> Result<Moved, Error> {
     let rows = store::rows(client, DUE, &[&BATCH, &RANK_UNIT, &look_behind]).await?;
     let Some(row) = rows.first() else { return Ok(Moved::default()) };
-    let more: bool = row.try_get("crowded")?;
     let tenants = row.try_get::<_, Option<_>>("limited_tenants")?.unwrap_or_default();
-    Ok(Moved { count: row.try_get("moved")?, more, all: !more, tenants })
+    Ok(Moved { count: row.try_get("moved")?, more: row.try_get("crowded")?, tenants })
 }
 
-async fn look_behind_marks(client: &tokio_postgres::Client) -> Result<i64, Error> {
+async fn look_behind_marks(client: &tokio_postgres::Client, is_due: bool) -> Result<i64, Error> {
+    if !is_due {
+        return Ok(0);
+    }
     store::rows(client, IDLE_MARKS, &[]).await?;
     count(&store::rows(client, STRAGGLERS, &[&BATCH]).await?)
+}
+
+async fn let_in(client: &tokio_postgres::Client, tenants: &Vec<Uuid>) -> Result<i64, Error> {
+    if tenants.is_empty() {
+        return Ok(0);
+    }
+    count(&store::rows(client, ADMIT, &[tenants, &BATCH, &RANK_UNIT]).await?)
 }
 
 /// Lets parked rows of these tenants stand in line as far as there is room under their limits. To be called after what
@@ -154,8 +154,8 @@ pub(crate) async fn admit(app: &App, mut tenants: Vec<Uuid>) {
     }
 }
 
-/// Ends the attempts whose leases ran out, before this if there is something, as a result that the controller itself reports; the tenants are
-/// those whose limits have room again.
+/// Ends the attempts whose leases ran out, only before this if that is given, as a result that the controller itself
+/// reports; the tenants are those whose limits have room again.
 async fn expire(
     client: &tokio_postgres::Client,
     look_behind: bool,
@@ -174,7 +174,7 @@ async fn expire(
     }
     let count = i64::try_from(expiring.len()).unwrap_or(i64::MAX);
     let tenants = if count == 0 { Vec::new() } else { ends.run_as_controller(client).await? };
-    Ok(Moved { count, more: count == EXPIRE_BATCH, all: count < EXPIRE_BATCH, tenants })
+    Ok(Moved { count, more: count == EXPIRE_BATCH, tenants })
 }
 
 fn count(rows: &[Row]) -> Result<i64, Error> {

@@ -72,25 +72,26 @@ impl Checks {
         }
     }
 
-    /// The queues that a worker takes from, each once: a name given twice is a mistake in a configuration.
+    /// The queues that a worker takes from, each once.
     pub fn queues(&mut self, field: &str, queues: &[String]) {
         self.items(field, queues.len(), limits::MAX_QUEUES);
-        let mut seen = BTreeSet::new();
-        for queue in queues {
-            self.name(field, queue);
-            if !seen.insert(queue) {
-                self.refuse(field, format!("{queue:?} is there twice"));
-            }
-        }
+        queues.iter().for_each(|queue| self.name(field, queue));
+        self.each_once(field, queues);
     }
 
     /// The tenants that a worker takes from, each once.
     pub fn tenants(&mut self, field: &str, tenants: &[TenantId]) {
         self.items(field, tenants.len(), limits::MAX_TENANTS);
+        self.each_once(field, tenants.iter().map(|tenant| tenant.0));
+    }
+
+    /// What is given twice is a mistake in a configuration.
+    fn each_once<T: Ord + std::fmt::Debug>(&mut self, field: &str, values: impl IntoIterator<Item = T>) {
         let mut seen = BTreeSet::new();
-        for tenant in tenants {
-            if !seen.insert(tenant.0) {
-                self.refuse(field, format!("{tenant} is there twice"));
+        for value in values {
+            let complaint = format!("{value:?} is there twice");
+            if !seen.insert(value) {
+                self.refuse(field, complaint);
             }
         }
     }

@@ -71,14 +71,15 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     jobplane_worker::start_logging(Some(LogFormat::Pretty));
     let mut shutdown = jobplane_worker::on_signals()?;
-    let data = match args.database_url.as_deref() {
-        None | Some("") => args.data_dir.display().to_string(),
+    let database_url = args.database_url.filter(|url| !url.is_empty());
+    let data = match &database_url {
+        None => args.data_dir.display().to_string(),
         Some(_) => "in the database of --database-url or DATABASE_URL".to_owned(),
     };
     let options = Options {
         port: args.port,
         data_dir: args.data_dir.clone(),
-        database_url: args.database_url.filter(|url| !url.is_empty()),
+        database_url,
         lease_seconds: args.lease_seconds,
         keep_days: args.keep_days,
         keep_dead_letters_days: args

@@ -83,7 +83,7 @@ jobs_limited as materialized (
   from (select job_id, count(*) as wanted from picked group by job_id) p join jobs_met j on j.id = p.job_id
   where j.max_running is not null
 ),
--- The free places under a limit, lowest first, that no other claim has in hand: a limit's places are in 17 hands at most,
+-- The free places under a limit, lowest first, that no other claim has in hand: a limit's places are in 16 hands at most,
 -- so that claims neither wait for each other nor need a lock for every place. What is counted here may be stale but
 -- never wrong: two claims that choose the same place meet on its unique index.
 tenant_slots as materialized (
@@ -97,7 +97,7 @@ tenant_slots as materialized (
       order by slot
       limit t.room
     ) free
-    where pg_try_advisory_xact_lock(hashtext(t.id::text), slot * 16 / greatest(16, t.max_running))
+    where pg_try_advisory_xact_lock(hashtext(t.id::text), (slot - 1) * 16 / greatest(16, t.max_running))
     limit t.wanted
   ) s
 ),
@@ -112,7 +112,7 @@ job_slots as materialized (
       order by slot
       limit j.room
     ) free
-    where pg_try_advisory_xact_lock(hashtext(j.id::text), slot * 16 / greatest(16, j.max_running))
+    where pg_try_advisory_xact_lock(hashtext(j.id::text), (slot - 1) * 16 / greatest(16, j.max_running))
     limit j.wanted
   ) s
 ),
@@ -240,7 +240,7 @@ seen as (
   select a.token_id, $3, now() from asked a
   where a.in_scope and not exists (
     select from workers w
-    where w.token_id = a.token_id and w.worker_id = $3 and w.last_seen_at > now() - make_interval(secs => least(20, $8 / 3.0)))
+    where w.token_id = a.token_id and w.worker_id = $3 and w.last_seen_at > now() - noted_every($8))
   on conflict (token_id, worker_id) do update set last_seen_at = excluded.last_seen_at
 )
 select a.in_scope, now() + make_interval(secs => $8) as lease_expires_at,

@@ -28,7 +28,7 @@ seen as (
   select distinct h.token_id, h.worker_id, now() from held h
   where not exists (
     select from workers w
-    where w.token_id = h.token_id and w.worker_id = h.worker_id and w.last_seen_at > now() - make_interval(secs => least(20, $5 / 3.0)))
+    where w.token_id = h.token_id and w.worker_id = h.worker_id and w.last_seen_at > now() - noted_every($5))
   order by 1, 2
   on conflict (token_id, worker_id) do update set last_seen_at = excluded.last_seen_at
 )

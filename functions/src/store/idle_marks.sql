@@ -15,5 +15,4 @@ from (
     for update skip locked
   ) idle
 ) lowest
-where q.id = lowest.id and q.scan_from < least(q.virtual_rank, lowest.rank)
-  or q.id = lowest.id and q.virtual_rank < lowest.rank
+where q.id = lowest.id and (q.scan_from < least(q.virtual_rank, lowest.rank) or q.virtual_rank < lowest.rank)

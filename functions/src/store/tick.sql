@@ -7,7 +7,7 @@
 with silence as (
   select coalesce((select w.last_seen_at from workers w where w.last_seen_at <= now() order by w.last_seen_at desc limit 1),
       '-infinity') as heard_at,
-    make_interval(secs => $1 * 2 / 3 + least(20, $1 / 3)) as outage,
+    make_interval(secs => $1 * 2 / 3) + noted_every($1) as outage,
     make_interval(secs => greatest(900, 2 * $1)) as long
 ),
 -- A clock that was set back must not stop the ticks until it has caught up: what lies in the future counts for nothing.

@@ -105,8 +105,9 @@ impl Agent {
     }
 
     /// One dequeue, repeated under the same lease until it is answered, so that a lost answer costs
-    /// nothing; and whether the lease may have begun with an earlier try. `None` if a shutdown came first and nothing can have been handed out, or the controller
-    /// is not there to be asked for it, or the answer did not come in time.
+    /// nothing; and whether the lease may have begun with an earlier try. `None` if a shutdown came first
+    /// and nothing can have been handed out, or the controller is not there to be asked for it, or the
+    /// answer did not come in time.
     async fn dequeue(
         &self,
         limit: usize,

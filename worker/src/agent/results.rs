@@ -48,14 +48,9 @@ pub(super) async fn deliver(agent: Arc<Agent>, mut queue: mpsc::Receiver<Report>
                 most = (most * 2).min(limits::MAX_BATCH);
                 let mut waits = false;
                 for (report, answer) in batch.into_iter().zip(answers) {
-                    match agent.settle(report, &answer) {
-                        Settled::Done => {}
-                        Settled::Replaced(report) => due.push_back(report),
-                        Settled::Waits(report) => {
-                            waits = true;
-                            due.push_back(report);
-                        }
-                    }
+                    let settled = agent.settle(report, &answer);
+                    waits |= matches!(settled, Settled::Waits(_));
+                    due.extend(settled.left());
                 }
                 waits.then(|| failures.next_wait())
             }
@@ -116,6 +111,16 @@ enum Settled {
     Waits(Report),
 }
 
+impl Settled {
+    /// What is to be sent.
+    fn left(self) -> Option<Report> {
+        match self {
+            Self::Done => None,
+            Self::Replaced(report) | Self::Waits(report) => Some(report),
+        }
+    }
+}
+
 impl Agent {
     async fn send(&self, batch: &[Report]) -> Result<Vec<ResultAnswer>, Error> {
         let request = ResultsRequest { results: batch.iter().map(|report| report.item.clone()).collect() };
@@ -164,10 +169,7 @@ impl Agent {
                     error_code: Some(error.code().unwrap_or(ErrorCode::RequestTooLarge)),
                     detail: Some(error.to_string()),
                 };
-                match self.settle(only, &answer) {
-                    Settled::Done => {}
-                    Settled::Replaced(report) | Settled::Waits(report) => due.push_back(report),
-                }
+                due.extend(self.settle(only, &answer).left());
             }
             Some(last) => {
                 batch.push(last);
