@@ -240,6 +240,26 @@ async fn while_no_worker_is_heard_nothing_expires_and_then_not_before_a_whole_le
 }
 
 #[tokio::test]
+async fn a_worker_is_noted_often_enough_to_tell_an_outage_from_a_dead_worker() {
+    for (lease_seconds, noted) in [(60, 0), (9, 1)] {
+        let cell = Cell::with_leases_of(lease_seconds).await;
+        let job = cell.new_job(json!({})).await;
+        let id = cell.run(&job).await;
+        let (lease, _) = cell.dequeue(1).await;
+        let known = "select count(*) from workers where last_seen_at > now() - interval '9 seconds'";
+        for heartbeat in [true, false] {
+            cell.sql("update workers set last_seen_at = now() - interval '10 seconds'", &[]).await;
+            if heartbeat {
+                cell.heartbeat(&id, &lease).await.ok();
+            } else {
+                cell.dequeue(1).await;
+            }
+            assert_eq!(cell.number(known).await, noted, "{lease_seconds} s, by a heartbeat: {heartbeat}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn workers_silent_for_a_quarter_of_an_hour_are_taken_to_be_gone() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
@@ -268,6 +288,36 @@ async fn what_ran_out_before_the_workers_fell_silent_ends_although_they_come_in_
     cell.tick().await;
     assert_eq!(cell.execution(&ids[0]).await["status"], "RETRYING");
     assert_eq!(cell.execution(&ids[1]).await["status"], "RUNNING");
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_ended_keeps_nothing_else_from_happening() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({})).await;
+    let id = cell.run(&job).await;
+    cell.dequeue(1).await;
+    let recorded = "insert into attempts (execution_id, attempt, outcome, status, tries, lease_id, worker_id, started_at,
+          finished_at)
+        select execution_id, attempt, 'failed', 'RETRYING', 1, lease_id, worker_id, now(), now() from leases";
+    cell.sql(recorded, &[]).await;
+    cell.sql("update leases set expires_at = now() - interval '1 second'", &[]).await;
+    let at = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+    cell.post(&format!("/jobs/{job}/run"), &cell.tenant, json!({"scheduled_at": at})).await.ok();
+    cell.sql("update delayed set due_at = now() - interval '1 second'", &[]).await;
+    // Nobody looks behind the marks, which would find it again.
+    let tick = async || {
+        let due = "update ticks set ticked_at = now() - interval '2 seconds', stragglers_at = now() + interval '50 minutes'";
+        cell.sql(due, &[]).await;
+        jobplane_functions::sweep(&cell.app).await.unwrap();
+    };
+    for _ in 0..3 {
+        tick().await;
+    }
+    assert_eq!(cell.number("select count(*) from ready").await, 1, "what fell due is in line");
+    assert_eq!(cell.execution(&id).await["status"], "RUNNING", "and the lease is not half ended");
+    cell.sql("delete from attempts", &[]).await;
+    tick().await;
+    assert_eq!(cell.execution(&id).await["status"], "RETRYING", "it was not passed over for good");
 }
 
 #[tokio::test]

@@ -142,10 +142,10 @@ async fn a_queue_or_tenant_that_is_listed_twice_is_refused() {
     let cell = Cell::new().await;
     let job = cell.new_job(json!({})).await;
     cell.run(&job).await;
-    let id = &cell.tenant_id;
+    let (id, other) = (&cell.tenant_id, &uuid::Uuid::new_v4().to_string());
     for (field, twice, detail) in [
-        ("queues", ["default", "default"], "\"default\" is there twice".to_owned()),
-        ("tenant_ids", [id, id], format!("{id} is there twice")),
+        ("queues", ["default", "other", "default"], "\"default\" is there twice".to_owned()),
+        ("tenant_ids", [id, other, id], format!("{id} is there twice")),
     ] {
         let dequeue = json!({"lease_id": uuid::Uuid::new_v4(), "worker_id": "w", "limit": 1, field: twice});
         let token = json!({"name": "twice", field: twice});
