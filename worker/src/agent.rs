@@ -9,11 +9,13 @@ mod results;
 pub(crate) use leases::{LeaseKey, Leases, Stop, StopReceiver, stopped};
 
 use crate::exec::Exec;
+use crate::runtime::Runtime;
 use crate::shutdown::phases;
-use crate::{Client, Error, Runtime, Settings, Shutdown};
+use crate::{Client, Error, RuntimeKind, Settings, Shutdown};
 use jobplane_protocol::limits;
 use results::Report;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -28,7 +30,9 @@ const LEASE: Duration = Duration::from_secs(limits::LEASE_SECONDS as u64);
 struct Agent {
     client: Client,
     leases: Arc<Leases>,
-    exec: Exec,
+    runtime: Box<dyn Runtime>,
+    /// Whether this machine could not start the last execution that it was to.
+    starts_fail: AtomicBool,
     kill_grace: Duration,
     name: String,
     queues: Option<Vec<String>>,
@@ -45,7 +49,7 @@ struct Agent {
 
 /// Runs the agent until `shutdown` says so and everything it took has been answered for.
 pub(crate) async fn run(settings: &Settings, shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
-    if settings.runtime == Runtime::Container {
+    if settings.runtime == RuntimeKind::Container {
         let detail = "the container runtime is not in this build; JOBPLANE_RUNTIME=exec is";
         return Err(Error::Configuration(detail.to_owned()));
     }
@@ -120,7 +124,8 @@ impl Agent {
         Ok(Self {
             client: settings.client()?,
             leases: Arc::default(),
-            exec: Exec::new(&settings.env_allow, settings.kill_grace()),
+            runtime: Box::new(Exec::new(&settings.env_allow, settings.kill_grace())),
+            starts_fail: AtomicBool::new(false),
             kill_grace: settings.kill_grace(),
             name: settings.name(),
             queues: settings.queues(),

@@ -9,17 +9,17 @@ mod warden;
 mod wardens;
 mod workspace;
 
-pub(crate) use ending::Ending;
 pub use warden::warden;
 
 use crate::agent::StopReceiver;
 use crate::logs::LogWriter;
+use crate::runtime::{Ending, Runtime};
 use jobplane_protocol::LeasedExecution;
 use process::Process;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use warden::Order;
@@ -31,8 +31,6 @@ pub(crate) struct Exec {
     variables: Vec<(OsString, OsString)>,
     kill_grace: Duration,
     wardens: Wardens,
-    /// Whether the last start failed for what the machine lacks, such as processes or room on its disk.
-    starts_fail: AtomicBool,
 }
 
 impl Exec {
@@ -42,47 +40,7 @@ impl Exec {
         if let Err(error) = children::children() {
             tracing::warn!(%error, "what leaves a job's process group may outlive it: the kernel does not list children");
         }
-        Self {
-            variables: environment::inherited(env_allow),
-            kill_grace,
-            wardens: Wardens::default(),
-            starts_fail: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether this machine could not start the last job that it was to: the next would do no better at once.
-    pub(crate) fn starts_fail(&self) -> bool {
-        self.starts_fail.load(Ordering::Relaxed)
-    }
-
-    /// Lets the next start show whether it is so still.
-    pub(crate) fn try_again(&self) {
-        self.starts_fail.store(false, Ordering::Relaxed);
-    }
-
-    /// Runs one job to its end, whatever that is. Nothing of it is left afterwards: neither a process
-    /// nor its directory.
-    pub(crate) async fn run(
-        &self,
-        leased: &LeasedExecution,
-        log: &mut LogWriter,
-        stop: StopReceiver,
-    ) -> Ending {
-        // No attempt is ever numbered as another, so the name is free.
-        let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
-        let order = Order { directory: std::env::temp_dir().join(name), leased: leased.clone() };
-        match Process::start(&self.wardens, &self.variables, &order).await {
-            Ok(process) => {
-                let ending = self.supervise(process, leased, log, stop).await;
-                remove(&order.directory).await;
-                ending
-            }
-            // Nothing is left where no warden was.
-            Err(error) => {
-                self.starts_fail.store(true, Ordering::Relaxed);
-                Ending::unstarted(format!("the worker could not start a warden: {error}"))
-            }
-        }
+        Self { variables: environment::inherited(env_allow), kill_grace, wardens: Wardens::default() }
     }
 
     async fn supervise(
@@ -101,10 +59,31 @@ impl Exec {
             ended
         };
         let (ended, last_errors) = tokio::join!(supervised, output::pump(pipes, gone, log));
-        if ended.is_for_want_of_means() {
-            self.starts_fail.store(true, Ordering::Relaxed);
-        }
         Ending::of(ended, limit, &last_errors)
+    }
+}
+
+impl Runtime for Exec {
+    fn run<'a>(
+        &'a self,
+        leased: &'a LeasedExecution,
+        log: &'a mut LogWriter,
+        stop: StopReceiver,
+    ) -> Pin<Box<dyn Future<Output = Ending> + Send + 'a>> {
+        Box::pin(async move {
+            // No attempt is ever numbered as another, so the name is free.
+            let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
+            let order = Order { directory: std::env::temp_dir().join(name), leased: leased.clone() };
+            match Process::start(&self.wardens, &self.variables, &order).await {
+                Ok(process) => {
+                    let ending = self.supervise(process, leased, log, stop).await;
+                    remove(&order.directory).await;
+                    ending
+                }
+                // Nothing is left where no warden was.
+                Err(error) => Ending::unstarted(format!("the worker could not start a warden: {error}")),
+            }
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod exec;
 mod logging;
 mod logs;
+mod runtime;
 mod settings;
 mod shutdown;
 #[cfg(test)]
@@ -18,7 +19,7 @@ pub use client::{Call, Client, Credential, RetryPolicy};
 pub use error::Error;
 pub use exec::warden;
 pub use logging::start_logging;
-pub use settings::{LogFormat, Runtime, Settings};
+pub use settings::{LogFormat, RuntimeKind, Settings};
 pub use shutdown::{Shutdown, on_signals};
 
 use nix::sys::prctl;

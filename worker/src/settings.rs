@@ -44,8 +44,8 @@ pub struct Settings {
     pub queues: Vec<String>,
 
     /// How jobs are run
-    #[arg(long, env = "JOBPLANE_RUNTIME", value_enum, default_value_t = Runtime::Exec)]
-    pub runtime: Runtime,
+    #[arg(long, env = "JOBPLANE_RUNTIME", value_enum, default_value_t = RuntimeKind::Exec)]
+    pub runtime: RuntimeKind,
 
     /// How long running jobs may go on after SIGTERM, in seconds, before they are stopped and
     /// released. Whoever stops the worker must wait this long, the kill grace and a few seconds more
@@ -71,7 +71,7 @@ pub struct Settings {
 
 /// How jobs are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Runtime {
+pub enum RuntimeKind {
     /// As a process beside the worker.
     Exec,
     /// In a container of the job's image.

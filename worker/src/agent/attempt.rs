@@ -3,11 +3,12 @@
 use super::leases::{LeaseKey, Stop, StopReceiver};
 use super::results::Report;
 use super::{Agent, report};
-use crate::exec::Ending;
 use crate::logs;
+use crate::runtime::Ending;
 use jobplane_protocol::{LeasedExecution, limits};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
@@ -43,7 +44,10 @@ pub(super) async fn attempt(
 async fn run(agent: Arc<Agent>, leased: LeasedExecution, key: LeaseKey, stop: StopReceiver) -> Ending {
     let (mut log, shipper) = logs::open(agent.client.clone(), agent.leases.clone(), key);
     let shipping = tokio::spawn(shipper.ship());
-    let ending = agent.exec.run(&leased, &mut log, stop).await;
+    let ending = agent.runtime.run(&leased, &mut log, stop).await;
+    if ending.unstarted {
+        agent.starts_fail.store(true, Ordering::Relaxed);
+    }
     log.close();
     flush(&agent, shipping, key).await;
     ending
@@ -86,7 +90,7 @@ mod tests {
     use super::*;
     use crate::agent::tests::settings;
     use jobplane_protocol::{ExecutionId, LeaseId, Outcome};
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
     use tokio::time::sleep;
 
     #[tokio::test]

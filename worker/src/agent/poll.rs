@@ -8,6 +8,7 @@ use crate::{Backoff, Error, Shutdown};
 use jobplane_protocol::{DequeueRequest, DequeueResponse, ErrorCode, LeaseId, limits};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::sleep;
@@ -54,7 +55,7 @@ pub(super) async fn poll(
         };
         let Some(slots) = slots else { return Ok(()) };
         let mut limit = slots.num_permits();
-        if agent.exec.starts_fail() {
+        if agent.starts_fail.load(Ordering::Relaxed) {
             // One, to see whether it can be started by now: every other would only be taken from workers that can.
             limit = 1;
             let wait = starts.next_wait();
@@ -63,7 +64,7 @@ pub(super) async fn poll(
                 () = sleep(wait) => {}
                 () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
             }
-            agent.exec.try_again();
+            agent.starts_fail.store(false, Ordering::Relaxed);
         } else {
             starts.reset();
         }

@@ -184,7 +184,7 @@ impl Agent {
 mod tests {
     use super::*;
     use crate::agent::tests::settings;
-    use crate::exec::Ending;
+    use crate::runtime::Ending;
     use jobplane_protocol::{ExecutionId, LeaseId};
 
     #[test]

@@ -4,7 +4,7 @@ use super::heartbeat::keep_leases;
 use super::{Agent, Parts, phases, run};
 use crate::exec::tests::{execution, lines, takes_logs, without_means};
 use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
-use crate::{Credential, Error, LogFormat, Runtime, Settings, Shutdown};
+use crate::{Credential, Error, LogFormat, RuntimeKind, Settings, Shutdown};
 use jobplane_protocol::{ErrorCode, ExecutionId, LeaseId, LeasedExecution, Problem, limits};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,7 +107,7 @@ pub(super) fn settings(url: &str, drain_seconds: u32) -> Settings {
         worker_token_file: None,
         concurrency: Some(64),
         queues: vec!["fast".to_owned(), "slow".to_owned()],
-        runtime: Runtime::Exec,
+        runtime: RuntimeKind::Exec,
         drain_seconds,
         kill_grace_seconds: 600,
         env_allow: Vec::new(),
@@ -268,7 +268,7 @@ async fn a_worker_that_is_asked_to_stop_ends_although_its_results_find_no_room()
 async fn what_this_machine_cannot_start_is_released_and_then_asked_for_one_by_one() {
     let stub = controller(vec![execution(&["true"]), execution(&["true"])], |_| None).await;
     let settings = settings(&stub.url, 600);
-    let agent = Arc::new(Agent { exec: without_means(), ..Agent::new(&settings).unwrap() });
+    let agent = Arc::new(Agent { runtime: Box::new(without_means()), ..Agent::new(&settings).unwrap() });
     let (shutdown, receiver) = watch::channel(Shutdown::Running);
     let phase = phases(receiver, Duration::MAX);
     let running = Parts::start(&agent, &phase).run(&agent, phase);
@@ -504,7 +504,7 @@ async fn a_worker_that_is_refused_at_its_start_says_so_and_ends() {
 async fn a_runtime_that_is_not_in_this_build_is_refused() {
     let stub = controller(Vec::new(), |_| None).await;
     let (_shutdown, receiver) = watch::channel(Shutdown::Running);
-    let settings = Settings { runtime: Runtime::Container, ..settings(&stub.url, 0) };
+    let settings = Settings { runtime: RuntimeKind::Container, ..settings(&stub.url, 0) };
     let error = run(&settings, receiver).await.unwrap_err();
     assert!(error.to_string().contains("not in this build"), "{error}");
 }

@@ -1,52 +1,18 @@
-//! How an attempt ended, in the words of its result.
+//! How a process came to its end, in the words of its result.
 
 use super::process::Ended;
 use super::warden::Report;
 use crate::agent::Stop;
+use crate::runtime::Ending;
 use jobplane_protocol::{Json, Outcome};
 use nix::libc;
 use nix::sys::signal::Signal;
-use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// What is reported of an attempt.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Ending {
-    pub(crate) outcome: Outcome,
-    pub(crate) exit_code: Option<i32>,
-    pub(crate) error: Option<String>,
-    pub(crate) result: Option<Json>,
-    pub(crate) retryable: Option<bool>,
-}
-
 impl Ending {
-    fn plain(outcome: Outcome) -> Self {
-        Self { outcome, exit_code: None, error: None, result: None, retryable: None }
-    }
-
-    /// Given back unspent.
-    pub(crate) fn released() -> Self {
-        Self::plain(Outcome::Released)
-    }
-
-    /// Given back because of what this machine lacks: the job has no part in it.
-    pub(super) fn unstarted(error: impl Into<String>) -> Self {
-        Self { error: Some(error.into()), ..Self::released() }
-    }
-
-    /// Failed; another try may do better.
-    pub(crate) fn failed(error: impl Into<String>) -> Self {
-        Self { error: Some(error.into()), ..Self::plain(Outcome::Failed) }
-    }
-
-    /// Failed, and every other try would.
-    pub(super) fn impossible(error: impl Into<String>) -> Self {
-        Self { retryable: Some(false), ..Self::failed(error) }
-    }
-
     /// The process could not be made: for most causes no other try would do better, and where the machine lacks
     /// processes, files or memory, it has cost the job nothing.
     pub(super) fn not_started(program: &str, error: &io::Error) -> Self {
@@ -116,12 +82,12 @@ mod tests {
     fn a_machine_without_processes_files_or_memory_costs_a_job_no_try() {
         for number in [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE] {
             let ending = Ending::not_started("true", &io::Error::from_raw_os_error(number));
-            assert_eq!(ending.outcome, Outcome::Released);
-            assert!(Ended::Itself(Some(Report::NotStarted(ending))).is_for_want_of_means());
+            assert!(ending.outcome == Outcome::Released && ending.unstarted);
         }
         let ending = Ending::not_started("true", &io::Error::from_raw_os_error(libc::ENOEXEC));
-        assert_eq!((ending.outcome, ending.retryable), (Outcome::Failed, Some(false)));
-        assert!(!Ended::Itself(Some(Report::NotStarted(ending))).is_for_want_of_means());
-        assert!(!Ended::Stopped(Stop::Release).is_for_want_of_means());
+        assert_eq!(
+            (ending.outcome, ending.retryable, ending.unstarted),
+            (Outcome::Failed, Some(false), false)
+        );
     }
 }

@@ -5,7 +5,6 @@ use super::warden::NAME;
 use super::warden::{Order, Report};
 use super::wardens::Wardens;
 use crate::agent::{Stop, StopReceiver, stopped};
-use jobplane_protocol::Outcome;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -31,13 +30,6 @@ pub(super) enum Ended {
     TimedOut,
     /// It was stopped for this reason.
     Stopped(Stop),
-}
-
-impl Ended {
-    /// Whether the machine lacked what a process takes, which says nothing about the job.
-    pub(super) fn is_for_want_of_means(&self) -> bool {
-        matches!(self, Self::Itself(Some(Report::NotStarted(ending))) if ending.outcome == Outcome::Released)
-    }
 }
 
 /// A job's warden. Dropping it ends the job and all that came of it, as the worker's own death does.

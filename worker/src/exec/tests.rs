@@ -1,8 +1,9 @@
 //! Jobs of every kind, run for real; their log goes to a controller that takes everything.
 
-use super::{Ending, Exec};
+use super::Exec;
 use crate::agent::{Leases, Stop};
 use crate::logs;
+use crate::runtime::{Ending, Runtime};
 use crate::stub::{Asked, Reply, Stub, eventually, is_running};
 use crate::{Client, Credential};
 use jobplane_protocol::{LeaseId, LeasedExecution, Outcome};

@@ -1,9 +1,9 @@
 //! The warden: the process between the worker and one job, which nothing of that job outlives.
 
-use super::Ending;
 use super::children::{children, kill_child, reap};
 use super::environment;
 use super::workspace::Workspace;
+use crate::runtime::Ending;
 use jobplane_protocol::{Json, LeasedExecution};
 use nix::errno::Errno;
 use nix::sys::prctl;

@@ -1,8 +1,8 @@
 //! A result on its way to the controller, in a form that the contract takes.
 
 use crate::agent::LeaseKey;
-use crate::exec::Ending;
-use jobplane_protocol::{Outcome, ResultItem, limits};
+use crate::runtime::Ending;
+use jobplane_protocol::{ResultItem, limits};
 
 /// A result on its way.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(in crate::agent) struct Report {
 impl Report {
     /// How an attempt ended.
     pub(in crate::agent) fn new((execution_id, lease_id): LeaseKey, ending: Ending) -> Self {
-        let Ending { outcome, exit_code, error, result, retryable } = ending;
+        let Ending { outcome, exit_code, error, result, retryable, .. } = ending;
         let error = error.as_deref().map(sendable);
         let retry_after_seconds = None;
         let item = ResultItem {
@@ -45,13 +45,8 @@ impl Report {
 
     /// What is said when the controller refuses the result itself: failed, and it always would.
     pub(super) fn refused(&self, why: &str) -> Self {
-        let ending = Ending {
-            outcome: Outcome::Failed,
-            exit_code: self.item.exit_code,
-            error: Some(format!("the result was refused: {why}")),
-            result: None,
-            retryable: Some(false),
-        };
+        let why = format!("the result was refused: {why}");
+        let ending = Ending { exit_code: self.item.exit_code, ..Ending::impossible(why) };
         Self { replaced: true, ..Self::new(self.key(), ending) }
     }
 }

@@ -1,0 +1,58 @@
+//! What every runtime does: it runs an attempt to its end, whatever that is, and says how it ended.
+
+use crate::agent::StopReceiver;
+use crate::logs::LogWriter;
+use jobplane_protocol::{Json, LeasedExecution, Outcome};
+use serde::{Deserialize, Serialize};
+use std::pin::Pin;
+
+/// A way to run jobs.
+pub(crate) trait Runtime: Send + Sync {
+    /// Runs one attempt to its end: its own, that of its time, or the one that `stop` asks for. Nothing of it is
+    /// left afterwards.
+    fn run<'a>(
+        &'a self,
+        leased: &'a LeasedExecution,
+        log: &'a mut LogWriter,
+        stop: StopReceiver,
+    ) -> Pin<Box<dyn Future<Output = Ending> + Send + 'a>>;
+}
+
+/// What is reported of an attempt.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ending {
+    pub(crate) outcome: Outcome,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) error: Option<String>,
+    pub(crate) result: Option<Json>,
+    pub(crate) retryable: Option<bool>,
+    /// Whether it never began for what this machine lacks, such as processes or room on its disk: the next would do
+    /// no better at once.
+    pub(crate) unstarted: bool,
+}
+
+impl Ending {
+    pub(crate) fn plain(outcome: Outcome) -> Self {
+        Self { outcome, exit_code: None, error: None, result: None, retryable: None, unstarted: false }
+    }
+
+    /// Given back unspent.
+    pub(crate) fn released() -> Self {
+        Self::plain(Outcome::Released)
+    }
+
+    /// Given back because of what this machine lacks: the job has no part in it.
+    pub(crate) fn unstarted(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), unstarted: true, ..Self::released() }
+    }
+
+    /// Failed; another try may do better.
+    pub(crate) fn failed(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), ..Self::plain(Outcome::Failed) }
+    }
+
+    /// Failed, and every other try would.
+    pub(crate) fn impossible(error: impl Into<String>) -> Self {
+        Self { retryable: Some(false), ..Self::failed(error) }
+    }
+}
