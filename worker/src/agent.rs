@@ -6,12 +6,12 @@ mod leases;
 mod poll;
 mod results;
 
-pub(crate) use leases::{LeaseKey, Leases, Stop, StopReceiver, stopped};
+pub(crate) use leases::{LeaseKey, Leases, Progress, Stop, StopReceiver, stopped};
 
-use crate::exec::Exec;
+use crate::options::Options;
 use crate::runtime::Runtime;
 use crate::shutdown::phases;
-use crate::{Client, Error, RuntimeKind, Settings, Shutdown};
+use crate::{Client, Error, Shutdown};
 use jobplane_protocol::limits;
 use results::Report;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use tokio::time::timeout;
 const LEASE: Duration = Duration::from_secs(limits::LEASE_SECONDS as u64);
 
 /// What all parts of the agent share.
-struct Agent {
+pub(crate) struct Agent {
     client: Client,
     leases: Arc<Leases>,
     runtime: Box<dyn Runtime>,
@@ -47,14 +47,15 @@ struct Agent {
     late_logs: watch::Sender<usize>,
 }
 
-/// Runs the agent until `shutdown` says so and everything it took has been answered for.
-pub(crate) async fn run(settings: &Settings, shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
-    if settings.runtime == RuntimeKind::Container {
-        let detail = "the container runtime is not in this build; JOBPLANE_RUNTIME=exec is";
-        return Err(Error::Configuration(detail.to_owned()));
-    }
-    let agent = Arc::new(Agent::new(settings)?);
-    let phase = phases(shutdown, settings.drain());
+/// Runs the agent until `shutdown` says so and everything it took has been answered for. What runs may go on for
+/// `drain` meanwhile.
+pub(crate) async fn run(
+    agent: Agent,
+    drain: Duration,
+    shutdown: watch::Receiver<Shutdown>,
+) -> Result<(), Error> {
+    let agent = Arc::new(agent);
+    let phase = phases(shutdown, drain);
     tracing::info!(worker = agent.name, url = agent.client.base_url(), slots = agent.slot_count, "started");
     let ended = Parts::start(&agent, &phase).run(&agent, phase).await;
     tracing::info!(worker = agent.name, "stopped");
@@ -119,16 +120,17 @@ fn fault_of(part: &str, ended: Result<(), JoinError>) -> Error {
 }
 
 impl Agent {
-    fn new(settings: &Settings) -> Result<Self, Error> {
-        let slots = settings.slots();
+    /// An agent that has nothing yet.
+    pub(crate) fn new(options: &Options, runtime: Box<dyn Runtime>) -> Result<Self, Error> {
+        let slots = options.slots();
         Ok(Self {
-            client: settings.client()?,
+            client: options.client()?,
             leases: Arc::default(),
-            runtime: Box::new(Exec::new(&settings.env_allow, settings.kill_grace())),
+            runtime,
             starts_fail: AtomicBool::new(false),
-            kill_grace: settings.kill_grace(),
-            name: settings.name(),
-            queues: settings.queues(),
+            kill_grace: options.kill_grace,
+            name: options.name(),
+            queues: options.queues(),
             slots: Arc::new(Semaphore::new(slots)),
             slot_count: u32::try_from(slots).unwrap_or(limits::MAX_DEQUEUE),
             heartbeat_interval: watch::Sender::new(LEASE / limits::HEARTBEATS_PER_LEASE.unsigned_abs()),

@@ -9,9 +9,10 @@ mod warden;
 mod wardens;
 mod workspace;
 
+pub(crate) use output::split;
 pub use warden::warden;
 
-use crate::agent::StopReceiver;
+use crate::agent::{Progress, StopReceiver};
 use crate::logs::LogWriter;
 use crate::runtime::{Ending, Runtime};
 use jobplane_protocol::LeasedExecution;
@@ -68,6 +69,7 @@ impl Runtime for Exec {
         &'a self,
         leased: &'a LeasedExecution,
         log: &'a mut LogWriter,
+        _: Progress,
         stop: StopReceiver,
     ) -> Pin<Box<dyn Future<Output = Ending> + Send + 'a>> {
         Box::pin(async move {

@@ -1,26 +1,71 @@
-//! The jobplane worker: the agent that leases executions, the runtime that runs them, and the
+//! The jobplane worker: the agent that leases executions, the runtimes that run them, and the
 //! retrying client that both the worker and the command line call the controller with.
+//!
+//! A program of its own becomes a worker with [`Worker::builder`]: its async functions are the jobs, chosen by the
+//! job's name.
+//!
+//! ```no_run
+//! use jobplane_worker::{Context, Stream, Worker};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize)]
+//! struct Resize {
+//!     width: u32,
+//!     height: u32,
+//! }
+//!
+//! #[derive(Serialize)]
+//! struct Resized {
+//!     pixels: u64,
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> anyhow::Result<()> {
+//!     Worker::builder()
+//!         .url(std::env::var("JOBPLANE_URL")?)
+//!         .token(std::env::var("JOBPLANE_WORKER_TOKEN")?)
+//!         .queues(["images"])
+//!         .concurrency(16)
+//!         .handler("resize", |ctx: Context, input: Resize| async move {
+//!             ctx.log(Stream::Stdout, format!("attempt {}", ctx.attempt())).await;
+//!             Ok(Resized { pixels: u64::from(input.width) * u64::from(input.height) })
+//!         })
+//!         .build()?
+//!         .run()
+//!         .await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`WorkerBuilder::handler`] says what becomes of inputs, outputs, errors and panics, [`Context`] what a handler
+//! knows and can say. `docs/worker-protocol.md` is for workers in other languages.
 
 mod agent;
 mod backoff;
 mod client;
 mod error;
 mod exec;
+mod handlers;
 mod logging;
 mod logs;
+mod options;
 mod runtime;
 mod settings;
 mod shutdown;
 #[cfg(test)]
 mod stub;
+mod worker;
 
 pub use backoff::Backoff;
 pub use client::{Call, Client, Credential, RetryPolicy};
 pub use error::Error;
 pub use exec::warden;
+pub use handlers::{Context, JobError, StopReason};
+pub use jobplane_protocol::{ExecutionId, JobId, LeasedJob, Stream, TenantId};
 pub use logging::start_logging;
 pub use settings::{LogFormat, RuntimeKind, Settings};
 pub use shutdown::{Shutdown, on_signals};
+pub use worker::{Worker, WorkerBuilder};
 
 use nix::sys::prctl;
 
@@ -32,7 +77,6 @@ use nix::sys::prctl;
 /// if the controller refuses the very first dequeue; [`Error::Fault`] if a part of the worker fails.
 /// Once the first dequeue has been answered, nothing else but a shutdown ends the worker.
 pub async fn run(settings: Settings) -> Result<(), Error> {
-    let shutdown = on_signals()?;
     // Jobs run as the same user: without this they could read the token in /proc/PID/environ.
     if let Err(error) = prctl::set_dumpable(false) {
         tracing::warn!(%error, "jobs may be able to read this process's environment");
@@ -41,5 +85,5 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     if let Err(error) = prctl::set_child_subreaper(true) {
         tracing::warn!(%error, "a job that kills its warden may leave processes behind");
     }
-    agent::run(&settings, shutdown).await
+    Worker::of(&settings)?.run().await
 }

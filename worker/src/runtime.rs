@@ -1,6 +1,6 @@
 //! What every runtime does: it runs an attempt to its end, whatever that is, and says how it ended.
 
-use crate::agent::StopReceiver;
+use crate::agent::{Progress, StopReceiver};
 use crate::logs::LogWriter;
 use jobplane_protocol::{Json, LeasedExecution, Outcome};
 use serde::{Deserialize, Serialize};
@@ -9,11 +9,12 @@ use std::pin::Pin;
 /// A way to run jobs.
 pub(crate) trait Runtime: Send + Sync {
     /// Runs one attempt to its end: its own, that of its time, or the one that `stop` asks for. Nothing of it is
-    /// left afterwards.
+    /// left afterwards. What goes into `progress` is told with the next heartbeat.
     fn run<'a>(
         &'a self,
         leased: &'a LeasedExecution,
         log: &'a mut LogWriter,
+        progress: Progress,
         stop: StopReceiver,
     ) -> Pin<Box<dyn Future<Output = Ending> + Send + 'a>>;
 }
@@ -26,6 +27,8 @@ pub(crate) struct Ending {
     pub(crate) error: Option<String>,
     pub(crate) result: Option<Json>,
     pub(crate) retryable: Option<bool>,
+    /// The wait before the next try instead of the job's backoff.
+    pub(crate) retry_after_seconds: Option<i32>,
     /// Whether it never began for what this machine lacks, such as processes or room on its disk: the next would do
     /// no better at once.
     pub(crate) unstarted: bool,
@@ -33,7 +36,15 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) fn plain(outcome: Outcome) -> Self {
-        Self { outcome, exit_code: None, error: None, result: None, retryable: None, unstarted: false }
+        Self {
+            outcome,
+            exit_code: None,
+            error: None,
+            result: None,
+            retryable: None,
+            retry_after_seconds: None,
+            unstarted: false,
+        }
     }
 
     /// Given back unspent.

@@ -1,17 +1,13 @@
 //! The worker's configuration: one struct, read from flags or the environment, in one place.
 
-use crate::{Client, Credential, Error};
+use crate::exec::Exec;
+use crate::options::{DRAIN_SECONDS, KILL_GRACE_SECONDS, MAX_KILL_GRACE_SECONDS, Options};
+use crate::runtime::Runtime;
+use crate::{Credential, Error};
 use clap::{Args, ValueEnum};
 use jobplane_protocol::limits;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Executions that run at once when the settings do not say and the machine does not tell its cores.
-const DEFAULT_CONCURRENCY: usize = 1;
-
-/// A job that times out must be ended, and its end reported, before the controller ends the attempt itself
-/// ([`limits::DEADLINE_GRACE_SECONDS`] after the time limit).
-const MAX_KILL_GRACE_SECONDS: i64 = limits::DEADLINE_GRACE_SECONDS as i64 / 2;
 
 /// What a worker needs to know: each a flag, or the environment variable beside it.
 #[derive(Debug, Clone, Args)]
@@ -49,11 +45,12 @@ pub struct Settings {
 
     /// How long running jobs may go on after SIGTERM, in seconds, before they are stopped and
     /// released. Whoever stops the worker must wait this long, the kill grace and a few seconds more
-    #[arg(long, env = "JOBPLANE_DRAIN_SECONDS", default_value_t = 30)]
+    #[arg(long, env = "JOBPLANE_DRAIN_SECONDS", default_value_t = DRAIN_SECONDS)]
     pub drain_seconds: u32,
 
     /// How long a job has between SIGTERM and SIGKILL, in seconds, 0 to 30
-    #[arg(long, env = "JOBPLANE_KILL_GRACE_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=MAX_KILL_GRACE_SECONDS))]
+    #[arg(long, env = "JOBPLANE_KILL_GRACE_SECONDS", default_value_t = KILL_GRACE_SECONDS,
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_KILL_GRACE_SECONDS)))]
     pub kill_grace_seconds: u32,
 
     /// Variables of the worker that jobs see too, with commas between; PATH, LANG, LC_* and TZ always are
@@ -88,11 +85,8 @@ pub enum LogFormat {
 }
 
 impl Settings {
-    /// A client of the controller with the worker's token.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`] if the URL or the token is missing or unusable.
-    pub fn client(&self) -> Result<Client, Error> {
+    /// What is told to every worker.
+    pub(crate) fn options(&self) -> Result<Options, Error> {
         let credential = match (&self.worker_token, &self.worker_token_file) {
             (Some(token), None) => token.clone(),
             (None, Some(path)) => Credential::File(path.clone()),
@@ -101,34 +95,29 @@ impl Settings {
                 return Err(Error::Configuration(detail.to_owned()));
             }
         };
-        Client::new(&self.url, credential)
+        Ok(Options {
+            url: self.url.clone(),
+            credential,
+            concurrency: self.concurrency,
+            queues: self.queues.clone(),
+            worker_id: self.worker_id.clone(),
+            drain: Duration::from_secs(self.drain_seconds.into()),
+            kill_grace: self.kill_grace(),
+        })
     }
 
-    /// How many executions run at once.
-    pub(crate) fn slots(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(DEFAULT_CONCURRENCY, usize::from);
-        self.concurrency.and_then(|slots| usize::try_from(slots).ok()).unwrap_or_else(cores)
+    /// What runs the jobs.
+    pub(crate) fn runtime(&self) -> Result<Box<dyn Runtime>, Error> {
+        match self.runtime {
+            RuntimeKind::Exec => Ok(Box::new(Exec::new(&self.env_allow, self.kill_grace()))),
+            RuntimeKind::Container => {
+                let detail = "the container runtime is not in this build; JOBPLANE_RUNTIME=exec is";
+                Err(Error::Configuration(detail.to_owned()))
+            }
+        }
     }
 
-    /// The worker's name.
-    pub(crate) fn name(&self) -> String {
-        let named = || {
-            let host = nix::unistd::gethostname().unwrap_or_else(|_| "worker".into());
-            format!("{}-{}", host.to_string_lossy(), std::process::id())
-        };
-        self.worker_id.clone().unwrap_or_else(named)
-    }
-
-    /// The queues as the dequeue asks for them: `None` leaves the choice to the token.
-    pub(crate) fn queues(&self) -> Option<Vec<String>> {
-        (!self.queues.is_empty()).then(|| self.queues.clone())
-    }
-
-    pub(crate) fn drain(&self) -> Duration {
-        Duration::from_secs(self.drain_seconds.into())
-    }
-
-    pub(crate) fn kill_grace(&self) -> Duration {
+    fn kill_grace(&self) -> Duration {
         Duration::from_secs(self.kill_grace_seconds.into())
     }
 }

@@ -1,6 +1,6 @@
 //! One attempt from its lease to its result: the job, its log, and what is said about it.
 
-use super::leases::{LeaseKey, Stop, StopReceiver};
+use super::leases::{LeaseKey, Progress, Stop, StopReceiver};
 use super::results::Report;
 use super::{Agent, report};
 use crate::logs;
@@ -44,7 +44,8 @@ pub(super) async fn attempt(
 async fn run(agent: Arc<Agent>, leased: LeasedExecution, key: LeaseKey, stop: StopReceiver) -> Ending {
     let (mut log, shipper) = logs::open(agent.client.clone(), agent.leases.clone(), key);
     let shipping = tokio::spawn(shipper.ship());
-    let ending = agent.runtime.run(&leased, &mut log, stop).await;
+    let progress = Progress::new(agent.leases.clone(), key);
+    let ending = agent.runtime.run(&leased, &mut log, progress, stop).await;
     if ending.unstarted {
         agent.starts_fail.store(true, Ordering::Relaxed);
     }
@@ -88,7 +89,7 @@ pub(super) async fn late_logs(agent: &Agent) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::tests::settings;
+    use crate::agent::tests::agent;
     use jobplane_protocol::{ExecutionId, LeaseId, Outcome};
     use std::sync::atomic::AtomicBool;
     use tokio::time::sleep;
@@ -102,7 +103,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_log_that_comes_after_its_result_is_waited_for() {
-        let agent = Arc::new(Agent::new(&settings("http://127.0.0.1:1", 0)).unwrap());
+        let agent = Arc::new(agent("http://127.0.0.1:1"));
         let delivered = Arc::new(AtomicBool::new(false));
         let says = delivered.clone();
         let shipping = tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! Keeping leases: one batch of heartbeats per interval for everything the worker holds.
 
 use super::Agent;
-use super::leases::{LeaseKey, Stop};
+use super::leases::Stop;
 use crate::{Backoff, Error};
 use jobplane_protocol::{HeartbeatItem, HeartbeatsRequest, HeartbeatsResponse, LeaseState, limits};
 use rand::Rng;
@@ -19,6 +19,9 @@ const FAILURE_CAP: Duration = Duration::from_secs(10);
 /// What a batch may take with all its tries, unless the interval is shorter: a call that hangs must not be all that
 /// is done for a lease.
 const CALL_CAP: Duration = Duration::from_secs(20);
+
+/// Bytes of progress in one request: the limit, less room for the ids of as many items as it may have.
+const MAX_BATCH_BYTES: usize = limits::MAX_REQUEST_BYTES - limits::MAX_BATCH * 200;
 
 /// Sends heartbeats until it is aborted. It outlives every job: a lease is kept until its result is
 /// delivered.
@@ -40,10 +43,13 @@ pub(super) async fn keep_leases(agent: Arc<Agent>) {
             }
         }
         failed = false;
-        for keys in agent.leases.keys().chunks(limits::MAX_BATCH) {
-            if let Err(error) = agent.renew(keys).await {
+        let mut due = agent.leases.beats();
+        while !due.is_empty() {
+            let batch = take_batch(&mut due);
+            let count = batch.len();
+            if let Err(error) = agent.renew(batch).await {
                 failed = true;
-                tracing::warn!(%error, leases = keys.len(), "heartbeats were not answered; the jobs go on");
+                tracing::warn!(%error, leases = count, "heartbeats were not answered; the jobs go on");
             }
         }
         if !failed {
@@ -52,20 +58,31 @@ pub(super) async fn keep_leases(agent: Arc<Agent>) {
     }
 }
 
+/// Some of what is due, as many as one request holds.
+fn take_batch(due: &mut Vec<HeartbeatItem>) -> Vec<HeartbeatItem> {
+    let mut bytes = 0;
+    let fits = |beat: &&HeartbeatItem| {
+        bytes += beat.progress.as_ref().map_or(0, |progress| progress.get().len());
+        bytes <= MAX_BATCH_BYTES
+    };
+    let count = due.iter().rev().take(limits::MAX_BATCH).take_while(fits).count();
+    due.split_off(due.len() - count)
+}
+
 impl Agent {
     /// One batch, and what each answer asks for.
-    async fn renew(&self, keys: &[LeaseKey]) -> Result<(), Error> {
-        let item =
-            |&(execution_id, lease_id): &LeaseKey| HeartbeatItem { execution_id, lease_id, progress: None };
-        let request = HeartbeatsRequest { leases: keys.iter().map(item).collect() };
+    async fn renew(&self, leases: Vec<HeartbeatItem>) -> Result<(), Error> {
+        let request = HeartbeatsRequest { leases };
         let within = CALL_CAP.min(*self.heartbeat_interval.borrow());
         let call = self.client.post("/internal/executions/heartbeats").json(&request).within(within);
         let answer: HeartbeatsResponse = call.send().await?;
-        for (key, result) in keys.iter().zip(&answer.results) {
+        for (beat, result) in request.leases.iter().zip(&answer.results) {
+            let key = (beat.execution_id, beat.lease_id);
+            self.leases.told(beat);
             match result.state {
                 LeaseState::Held => {}
-                LeaseState::CancelRequested => self.leases.stop(key, Stop::Cancel),
-                LeaseState::Lost => self.leases.lose(key),
+                LeaseState::CancelRequested => self.leases.stop(&key, Stop::Cancel),
+                LeaseState::Lost => self.leases.lose(&key),
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! The leases that this worker holds: what heartbeats renew, and how a job is told to stop.
 
-use jobplane_protocol::{ExecutionId, LeaseId};
+use jobplane_protocol::{Checks, ExecutionId, HeartbeatItem, HeartbeatRequest, Json, LeaseId};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// One attempt: an execution, and the lease that this worker has on it.
@@ -22,17 +22,25 @@ pub(crate) enum Stop {
 /// Hears why to stop; holds `None` until there is a reason.
 pub(crate) type StopReceiver = watch::Receiver<Option<Stop>>;
 
+/// A lease that is held.
+#[derive(Debug)]
+struct Held {
+    stop: watch::Sender<Option<Stop>>,
+    /// What the next heartbeat has to tell.
+    progress: Option<Json>,
+}
+
 /// Every lease from its dequeue until its result is delivered or the lease is lost.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    held: Mutex<HashMap<LeaseKey, watch::Sender<Option<Stop>>>>,
+    held: Mutex<HashMap<LeaseKey, Held>>,
 }
 
 impl Leases {
     /// Begins to hold a lease.
     pub(crate) fn add(&self, key: LeaseKey) -> StopReceiver {
-        let (sender, receiver) = watch::channel(None);
-        self.held().insert(key, sender);
+        let (stop, receiver) = watch::channel(None);
+        self.held().insert(key, Held { stop, progress: None });
         receiver
     }
 
@@ -43,21 +51,21 @@ impl Leases {
 
     /// Asks one job to stop; the first reason stays.
     pub(crate) fn stop(&self, key: &LeaseKey, why: Stop) {
-        if let Some(sender) = self.held().get(key) {
-            ask(sender, why);
+        if let Some(held) = self.held().get(key) {
+            ask(&held.stop, why);
         }
     }
 
     /// Asks every job to stop.
     pub(crate) fn stop_all(&self, why: Stop) {
-        self.held().values().for_each(|sender| ask(sender, why));
+        self.held().values().for_each(|held| ask(&held.stop, why));
     }
 
     /// Ends a lease that the controller has given up: the job stops and nothing is reported.
     pub(crate) fn lose(&self, key: &LeaseKey) {
-        if let Some(sender) = self.held().remove(key) {
+        if let Some(held) = self.held().remove(key) {
             tracing::info!(execution_id = %key.0, "the lease is lost");
-            sender.send_replace(Some(Stop::Lost));
+            held.stop.send_replace(Some(Stop::Lost));
         }
     }
 
@@ -66,13 +74,52 @@ impl Leases {
         self.held().contains_key(key)
     }
 
-    /// Every lease that is held.
-    pub(crate) fn keys(&self) -> Vec<LeaseKey> {
-        self.held().keys().copied().collect()
+    /// Every lease that is held, with the progress that is not told yet.
+    pub(super) fn beats(&self) -> Vec<HeartbeatItem> {
+        let beat = |(&(execution_id, lease_id), held): (&LeaseKey, &Held)| HeartbeatItem {
+            execution_id,
+            lease_id,
+            progress: held.progress.clone(),
+        };
+        self.held().iter().map(beat).collect()
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<LeaseKey, watch::Sender<Option<Stop>>>> {
+    /// Forgets progress that the controller has, unless there is other by now.
+    pub(super) fn told(&self, beat: &HeartbeatItem) {
+        let Some(told) = &beat.progress else { return };
+        if let Some(held) = self.held().get_mut(&(beat.execution_id, beat.lease_id)) {
+            held.progress.take_if(|latest| latest.get() == told.get());
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<LeaseKey, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where an attempt says how far it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    leases: Arc<Leases>,
+    key: LeaseKey,
+}
+
+impl Progress {
+    pub(crate) fn new(leases: Arc<Leases>, key: LeaseKey) -> Self {
+        Self { leases, key }
+    }
+
+    /// Tells it with the next heartbeat, unless later progress comes before that. What the contract does not take
+    /// is dropped with a warning: an attempt must not end of how it describes itself.
+    pub(crate) fn set(&self, progress: Json) {
+        let (execution_id, lease_id) = self.key;
+        let request = HeartbeatRequest { lease_id, progress: Some(progress) };
+        if let Err((_, errors)) = Checks::of(&request) {
+            let detail = errors.first().map(|error| error.detail.as_str());
+            tracing::warn!(%execution_id, detail, "progress was dropped");
+        } else if let Some(held) = self.leases.held().get_mut(&self.key) {
+            held.progress = request.progress;
+        }
     }
 }
 

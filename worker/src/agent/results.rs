@@ -183,13 +183,13 @@ impl Agent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::tests::settings;
+    use crate::agent::tests::agent;
     use crate::runtime::Ending;
     use jobplane_protocol::{ExecutionId, LeaseId};
 
     #[test]
     fn only_a_fresh_replacement_is_sent_without_a_pause() {
-        let agent = Agent::new(&settings("http://127.0.0.1:1", 0)).unwrap();
+        let agent = agent("http://127.0.0.1:1");
         let key = (ExecutionId(LeaseId::random().0), LeaseId::random());
         let answer = |error_code| ResultAnswer {
             execution_id: Some(key.0),

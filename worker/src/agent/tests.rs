@@ -1,11 +1,12 @@
 //! The agent against a controller on loopback that answers as the test says.
 
 use super::heartbeat::keep_leases;
-use super::{Agent, Parts, phases, run};
+use super::leases::Progress;
+use super::{Agent, Parts, phases};
 use crate::exec::tests::{execution, lines, takes_logs, without_means};
 use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
-use crate::{Credential, Error, LogFormat, RuntimeKind, Settings, Shutdown};
-use jobplane_protocol::{ErrorCode, ExecutionId, LeaseId, LeasedExecution, Problem, limits};
+use crate::{Credential, Error, LogFormat, RuntimeKind, Settings, Shutdown, Worker};
+use jobplane_protocol::{ErrorCode, ExecutionId, Json, LeaseId, LeasedExecution, Problem, limits};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -114,6 +115,16 @@ pub(super) fn settings(url: &str, drain_seconds: u32) -> Settings {
         worker_id: Some("tested".to_owned()),
         log_format: Some(LogFormat::Pretty),
     }
+}
+
+async fn run(settings: &Settings, shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
+    Worker::of(settings)?.follow(shutdown).await
+}
+
+/// An agent that runs nothing yet.
+pub(super) fn agent(url: &str) -> Agent {
+    let settings = settings(url, 0);
+    Agent::new(&settings.options().unwrap(), settings.runtime().unwrap()).unwrap()
 }
 
 fn sleeper() -> LeasedExecution {
@@ -267,8 +278,7 @@ async fn a_worker_that_is_asked_to_stop_ends_although_its_results_find_no_room()
 #[tokio::test]
 async fn what_this_machine_cannot_start_is_released_and_then_asked_for_one_by_one() {
     let stub = controller(vec![execution(&["true"]), execution(&["true"])], |_| None).await;
-    let settings = settings(&stub.url, 600);
-    let agent = Arc::new(Agent { runtime: Box::new(without_means()), ..Agent::new(&settings).unwrap() });
+    let agent = Arc::new(Agent { runtime: Box::new(without_means()), ..agent(&stub.url) });
     let (shutdown, receiver) = watch::channel(Shutdown::Running);
     let phase = phases(receiver, Duration::MAX);
     let running = Parts::start(&agent, &phase).run(&agent, phase);
@@ -307,7 +317,7 @@ async fn a_lease_that_may_be_older_than_its_answer_is_renewed_at_once() {
 #[tokio::test]
 async fn an_interval_that_keeps_changing_does_not_keep_heartbeats_from_being_sent() {
     let stub = controller(Vec::new(), |_| None).await;
-    let agent = Arc::new(Agent::new(&settings(&stub.url, 0)).unwrap());
+    let agent = Arc::new(agent(&stub.url));
     let _stop = agent.leases.add((ExecutionId(LeaseId::random().0), LeaseId::random()));
     tokio::time::pause();
     let heartbeats = tokio::spawn(keep_leases(agent.clone()));
@@ -325,7 +335,7 @@ async fn a_heartbeat_that_is_not_answered_does_not_hold_up_the_next_for_long() {
     let never = Arc::new(Notify::new());
     let hold = move |asked: &Asked| Some(heartbeats(asked, "held").held(never.clone()));
     let stub = controller(Vec::new(), hold).await;
-    let agent = Arc::new(Agent::new(&settings(&stub.url, 0)).unwrap());
+    let agent = Arc::new(agent(&stub.url));
     let _stop = agent.leases.add((ExecutionId(LeaseId::random().0), LeaseId::random()));
     agent.heartbeat_interval.send_replace(Duration::from_millis(100));
     tokio::time::pause();
@@ -348,8 +358,7 @@ async fn a_worker_that_loses_a_part_stops_its_jobs_and_ends_with_an_error() {
     ];
     for (name, break_it) in parts {
         let stub = controller(vec![sleeper()], |_| None).await;
-        let settings = settings(&stub.url, 600);
-        let agent = Arc::new(Agent::new(&settings).unwrap());
+        let agent = Arc::new(agent(&stub.url));
         let (_shutdown, receiver) = watch::channel(Shutdown::Running);
         let phase = phases(receiver, Duration::MAX);
         let parts = Parts::start(&agent, &phase);
@@ -358,7 +367,7 @@ async fn a_worker_that_loses_a_part_stops_its_jobs_and_ends_with_an_error() {
         let error = tokio::time::timeout(PATIENCE, parts.run(&agent, phase)).await.unwrap().unwrap_err();
         assert!(matches!(&error, Error::Fault(what) if what.starts_with(name)), "{error}");
         assert!(!is_running(&lines(&stub)[0]));
-        assert!(agent.leases.keys().is_empty(), "no lease outlives it: {name}");
+        assert!(agent.leases.beats().is_empty(), "no lease outlives it: {name}");
         let outcomes: Vec<_> = sent(&stub).iter().map(|item| item["outcome"].clone()).collect();
         assert_eq!(outcomes, if name == "delivering results" { vec![] } else { vec![json!("released")] });
     }
@@ -507,4 +516,56 @@ async fn a_runtime_that_is_not_in_this_build_is_refused() {
     let settings = Settings { runtime: RuntimeKind::Container, ..settings(&stub.url, 0) };
     let error = run(&settings, receiver).await.unwrap_err();
     assert!(error.to_string().contains("not in this build"), "{error}");
+}
+
+/// Progress, as large as it may be.
+fn large(first: char) -> Json {
+    let text = format!("{first}{}", "x".repeat(limits::MAX_PROGRESS_BYTES - 3));
+    serde_json::value::to_raw_value(&text).unwrap()
+}
+
+#[tokio::test]
+async fn progress_is_told_once_the_latest_wins_and_a_lost_batch_loses_none() {
+    let asked_before = AtomicUsize::new(0);
+    let lose_the_first = move |asked: &Asked| {
+        let lost = asked.path.ends_with("/heartbeats") && asked_before.fetch_add(1, Ordering::Relaxed) == 0;
+        lost.then(|| Reply::text(403, ""))
+    };
+    let stub = controller(Vec::new(), lose_the_first).await;
+    let agent = Arc::new(agent(&stub.url));
+    agent.heartbeat_interval.send_replace(Duration::from_millis(10));
+    let key = (ExecutionId(LeaseId::random().0), LeaseId::random());
+    let _stop = agent.leases.add(key);
+    let progress = Progress::new(agent.leases.clone(), key);
+    progress.set(large('1'));
+    progress.set(large('2'));
+    let heartbeats = tokio::spawn(keep_leases(agent.clone()));
+    stub.until(|stub| stub.asked("/heartbeats").len() >= 3).await;
+    heartbeats.abort();
+    let told: Vec<_> =
+        stub.asked("/heartbeats").iter().map(|asked| asked.body["leases"][0]["progress"].clone()).collect();
+    let latest = json!(large('2'));
+    assert_eq!(told[..3], [latest.clone(), latest, Value::Null]);
+}
+
+#[tokio::test]
+async fn heartbeats_with_more_progress_than_one_request_holds_go_in_several() {
+    let stub = controller(Vec::new(), |_| None).await;
+    let agent = Arc::new(agent(&stub.url));
+    agent.heartbeat_interval.send_replace(Duration::from_secs(1));
+    let stops: Vec<_> = (0..limits::MAX_BATCH)
+        .map(|_| {
+            let key = (ExecutionId(LeaseId::random().0), LeaseId::random());
+            let stop = agent.leases.add(key);
+            Progress::new(agent.leases.clone(), key).set(large('1'));
+            stop
+        })
+        .collect();
+    let heartbeats = tokio::spawn(keep_leases(agent.clone()));
+    let items = |asked: &Asked| asked.body["leases"].as_array().unwrap().len();
+    stub.until(|stub| stub.asked("/heartbeats").iter().map(items).sum::<usize>() >= stops.len()).await;
+    heartbeats.abort();
+    for asked in stub.asked("/heartbeats") {
+        assert!(serde_json::to_vec(&asked.body).unwrap().len() <= limits::MAX_REQUEST_BYTES);
+    }
 }

@@ -2,6 +2,8 @@
 
 mod lines;
 
+pub(crate) use lines::split;
+
 use crate::logs::LogWriter;
 use jobplane_protocol::Stream;
 use lines::Lines;

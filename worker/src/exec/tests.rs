@@ -1,7 +1,7 @@
 //! Jobs of every kind, run for real; their log goes to a controller that takes everything.
 
 use super::Exec;
-use crate::agent::{Leases, Stop};
+use crate::agent::{Leases, Progress, Stop};
 use crate::logs;
 use crate::runtime::{Ending, Runtime};
 use crate::stub::{Asked, Reply, Stub, eventually, is_running};
@@ -47,9 +47,9 @@ pub(crate) fn without_means() -> Exec {
 }
 
 /// What a run left behind.
-struct Ran {
-    ending: Ending,
-    lines: Vec<String>,
+pub(crate) struct Ran {
+    pub(crate) ending: Ending,
+    pub(crate) lines: Vec<String>,
 }
 
 /// See `program` in `process.rs`.
@@ -63,6 +63,15 @@ fn this_is_the_warden_of_the_other_tests() {
 }
 
 async fn run_execution(leased: LeasedExecution, grace: Duration, stop_at: Option<(&str, Stop)>) -> Ran {
+    run_on(&Exec::new(&["CARGO_PKG_NAME".to_owned()], grace), leased, stop_at).await
+}
+
+/// Runs one attempt, and asks it to stop once it has printed a line.
+pub(crate) async fn run_on(
+    runtime: &dyn Runtime,
+    leased: LeasedExecution,
+    stop_at: Option<(&str, Stop)>,
+) -> Ran {
     let stub = Stub::serve(takes_logs).await;
     let client = Client::new(&stub.url, Credential::None).unwrap();
     let leases = Arc::<Leases>::default();
@@ -70,14 +79,14 @@ async fn run_execution(leased: LeasedExecution, grace: Duration, stop_at: Option
     let stop = leases.add(key);
     let (mut log, shipper) = logs::open(client, leases.clone(), key);
     let shipping = tokio::spawn(shipper.ship());
-    let exec = Exec::new(&["CARGO_PKG_NAME".to_owned()], grace);
     let stopping = async {
         if let Some((line, why)) = stop_at {
             stub.until(|stub| lines(stub).iter().any(|seen| seen == line)).await;
             leases.stop(&key, why);
         }
     };
-    let (ending, ()) = tokio::join!(exec.run(&leased, &mut log, stop), stopping);
+    let (ending, ()) =
+        tokio::join!(runtime.run(&leased, &mut log, Progress::new(leases.clone(), key), stop), stopping);
     log.close();
     shipping.await.unwrap();
     Ran { ending, lines: lines(&stub) }

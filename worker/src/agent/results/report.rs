@@ -17,9 +17,8 @@ pub(in crate::agent) struct Report {
 impl Report {
     /// How an attempt ended.
     pub(in crate::agent) fn new((execution_id, lease_id): LeaseKey, ending: Ending) -> Self {
-        let Ending { outcome, exit_code, error, result, retryable, .. } = ending;
+        let Ending { outcome, exit_code, error, result, retryable, retry_after_seconds, .. } = ending;
         let error = error.as_deref().map(sendable);
-        let retry_after_seconds = None;
         let item = ResultItem {
             execution_id,
             lease_id,

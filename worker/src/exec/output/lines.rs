@@ -38,6 +38,16 @@ impl Lines {
     }
 }
 
+/// The lines of a text that is whole, at least one.
+pub(crate) fn split(text: &str) -> Vec<String> {
+    let mut lines = Lines::default();
+    let mut all = lines.feed(text.as_bytes());
+    if !text.ends_with('\n') {
+        all.extend(lines.feed(b"\n"));
+    }
+    all
+}
+
 /// Where to cut a line that is too long: at the limit, or just before the character that spans it.
 fn cut(line: &[u8]) -> usize {
     let starts_character = |&at: &usize| line[at] & 0b1100_0000 != 0b1000_0000;
@@ -64,6 +74,14 @@ mod tests {
             all.extend(lines.finish());
             assert_eq!(all, ["one", "two", "", "three"], "in parts of {size}");
         }
+    }
+
+    #[test]
+    fn a_text_has_the_lines_that_it_would_print() {
+        assert_eq!(
+            [split(""), split("a"), split("a\n"), split("a\n\n")],
+            [vec![""], vec!["a"], vec!["a"], vec!["a", ""]]
+        );
     }
 
     #[test]
