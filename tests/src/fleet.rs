@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -17,7 +17,12 @@ impl Worker {
     /// Starts a worker of four slots that does not wait for what runs when it is to stop, with what a test has to say
     /// about its command besides.
     pub fn start(url: &str, token: &str, more: impl FnOnce(&mut Command)) -> Self {
-        let mut command = Command::new(program("jobplane-worker"));
+        Self::of(&program("jobplane-worker"), url, token, more)
+    }
+
+    /// The same of another program that is a worker.
+    pub fn of(program: &Path, url: &str, token: &str, more: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(program);
         command
             .env("JOBPLANE_URL", url)
             .env("JOBPLANE_WORKER_TOKEN", token)
@@ -57,11 +62,27 @@ impl Drop for Worker {
 pub fn program(package: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
-        let build = ["build", "--quiet", "--profile", profile, "-p", "jobplane-worker", "-p", "jobplane"];
-        let built = Command::new(env!("CARGO")).args(build).status();
-        assert!(built.is_ok_and(|status| status.success()), "the binaries build");
+        build(&["-p", "jobplane-worker", "-p", "jobplane"]);
     });
+    built().join(package)
+}
+
+/// The path of one of the worker's examples, built now.
+pub fn example(name: &str) -> PathBuf {
+    build(&["-p", "jobplane-worker", "--example", name]);
+    built().join("examples").join(name)
+}
+
+/// Builds parts of the workspace as this program was built.
+fn build(what: &[&str]) {
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let built =
+        Command::new(env!("CARGO")).args(["build", "--quiet", "--profile", profile]).args(what).status();
+    assert!(built.is_ok_and(|status| status.success()), "{what:?} are built");
+}
+
+/// Where what is built lies.
+fn built() -> PathBuf {
     let tests = std::env::current_exe().expect("this program has a path");
-    tests.ancestors().nth(2).expect("it lies in deps, beside the binaries").join(package)
+    tests.ancestors().nth(2).expect("it lies in deps, beside the binaries").to_owned()
 }

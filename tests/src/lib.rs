@@ -9,6 +9,6 @@ mod proxy;
 mod server;
 
 pub use cell::{Cell, Reply, seconds, text};
-pub use fleet::{Worker, program};
+pub use fleet::{Worker, example, program};
 pub use proxy::{Faults, Proxy};
 pub use server::{connect, database, server};

@@ -8,6 +8,7 @@ mod concurrency;
 mod contract;
 mod executions;
 mod faults;
+mod handlers;
 mod history;
 mod lease;
 mod limits;

@@ -19,7 +19,7 @@ fn start(cell: &Cell, stderr: Stdio) -> Worker {
 }
 
 /// Looks until an execution is in this state.
-async fn until(cell: &Cell, id: &str, status: &str) -> Value {
+pub(crate) async fn until(cell: &Cell, id: &str, status: &str) -> Value {
     let began = Instant::now();
     loop {
         let seen = cell.execution(id).await;

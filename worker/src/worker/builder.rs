@@ -88,7 +88,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Runs executions of the job of this name.
+    /// Runs executions of the job of this name. The controller wants a job to have a command; here it is not used.
+    /// The name once more is a good one: a worker that runs commands fails it for good, as a program not found.
     ///
     /// The run's input is read into `I`, of which a run without input is `null`; what is not an `I` has failed and is
     /// not tried again, and its error names the wrong field. The output becomes the execution's result: JSON of at
