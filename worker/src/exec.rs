@@ -3,15 +3,19 @@
 mod children;
 mod ending;
 mod environment;
+mod limits;
 mod output;
 mod process;
+mod user;
 mod warden;
 mod wardens;
 mod workspace;
 
+pub use limits::JobSettings;
 pub(crate) use output::split;
 pub use warden::warden;
 
+use crate::Error;
 use crate::agent::{Progress, StopReceiver};
 use crate::logs::LogWriter;
 use crate::runtime::{Ending, Runtime};
@@ -23,7 +27,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use warden::Order;
+use user::JobUser;
+use warden::{Bounds, Order};
 use wardens::Wardens;
 
 /// Runs jobs as processes, each under a warden.
@@ -31,17 +36,24 @@ pub(crate) struct Exec {
     /// What every job inherits.
     variables: Vec<(OsString, OsString)>,
     kill_grace: Duration,
+    bounds: Bounds,
     wardens: Wardens,
 }
 
 impl Exec {
     /// A runtime whose jobs see `env_allow` of the worker's variables beside the usual ones, and have
     /// `kill_grace` between SIGTERM and SIGKILL.
-    pub(crate) fn new(env_allow: &[String], kill_grace: Duration) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] if jobs cannot be run as `jobs` says.
+    pub(crate) fn new(env_allow: &[String], kill_grace: Duration, jobs: &JobSettings) -> Result<Self, Error> {
+        let user = jobs.job_user.as_deref().map(JobUser::find).transpose()?;
         if let Err(error) = children::children() {
             tracing::warn!(%error, "what leaves a job's process group may outlive it: the kernel does not list children");
         }
-        Self { variables: environment::inherited(env_allow), kill_grace, wardens: Wardens::default() }
+        let bounds = Bounds { limits: jobs.clone(), user };
+        let variables = environment::inherited(env_allow);
+        Ok(Self { variables, kill_grace, bounds, wardens: Wardens::default() })
     }
 
     async fn supervise(
@@ -60,7 +72,7 @@ impl Exec {
             ended
         };
         let (ended, last_errors) = tokio::join!(supervised, output::pump(pipes, gone, log));
-        Ending::of(ended, limit, &last_errors)
+        Ending::of(ended, limit, &self.bounds.limits, &last_errors)
     }
 }
 
@@ -75,7 +87,11 @@ impl Runtime for Exec {
         Box::pin(async move {
             // No attempt is ever numbered as another, so the name is free.
             let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
-            let order = Order { directory: std::env::temp_dir().join(name), leased: leased.clone() };
+            let order = Order {
+                directory: std::env::temp_dir().join(name),
+                leased: leased.clone(),
+                bounds: self.bounds.clone(),
+            };
             match Process::start(&self.wardens, &self.variables, &order).await {
                 Ok(process) => {
                     let ending = self.supervise(process, leased, log, stop).await;

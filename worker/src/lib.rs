@@ -59,7 +59,7 @@ mod worker;
 pub use backoff::Backoff;
 pub use client::{Call, Client, Credential, RetryPolicy};
 pub use error::Error;
-pub use exec::warden;
+pub use exec::{JobSettings, warden};
 pub use handlers::{Context, JobError, StopReason};
 pub use jobplane_protocol::{ExecutionId, JobId, LeasedJob, Stream, TenantId};
 pub use logging::start_logging;

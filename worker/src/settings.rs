@@ -1,6 +1,6 @@
 //! The worker's configuration: one struct, read from flags or the environment, in one place.
 
-use crate::exec::Exec;
+use crate::exec::{Exec, JobSettings};
 use crate::options::{DRAIN_SECONDS, KILL_GRACE_SECONDS, MAX_KILL_GRACE_SECONDS, Options};
 use crate::runtime::Runtime;
 use crate::{Credential, Error};
@@ -57,6 +57,10 @@ pub struct Settings {
     #[arg(long, env = "JOBPLANE_ENV_ALLOW", value_delimiter = ',')]
     pub env_allow: Vec<String>,
 
+    /// As whom exec jobs run, and what they may use.
+    #[command(flatten)]
+    pub jobs: JobSettings,
+
     /// The worker's name for people, at most 200 bytes [default: host name and process id]
     #[arg(long, env = "JOBPLANE_WORKER_ID")]
     pub worker_id: Option<String>,
@@ -109,7 +113,7 @@ impl Settings {
     /// What runs the jobs.
     pub(crate) fn runtime(&self) -> Result<Box<dyn Runtime>, Error> {
         match self.runtime {
-            RuntimeKind::Exec => Ok(Box::new(Exec::new(&self.env_allow, self.kill_grace()))),
+            RuntimeKind::Exec => Ok(Box::new(Exec::new(&self.env_allow, self.kill_grace(), &self.jobs)?)),
             RuntimeKind::Container => {
                 let detail = "the container runtime is not in this build; JOBPLANE_RUNTIME=exec is";
                 Err(Error::Configuration(detail.to_owned()))

@@ -5,7 +5,7 @@ use super::leases::Progress;
 use super::{Agent, Parts, phases};
 use crate::exec::tests::{execution, lines, takes_logs, without_means};
 use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
-use crate::{Credential, Error, LogFormat, RuntimeKind, Settings, Shutdown, Worker};
+use crate::{Credential, Error, JobSettings, LogFormat, RuntimeKind, Settings, Shutdown, Worker};
 use jobplane_protocol::{ErrorCode, ExecutionId, Json, LeaseId, LeasedExecution, Problem, limits};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -112,6 +112,7 @@ pub(super) fn settings(url: &str, drain_seconds: u32) -> Settings {
         drain_seconds,
         kill_grace_seconds: 600,
         env_allow: Vec::new(),
+        jobs: JobSettings::default(),
         worker_id: Some("tested".to_owned()),
         log_format: Some(LogFormat::Pretty),
     }

@@ -1,5 +1,6 @@
 //! How a process came to its end, in the words of its result.
 
+use super::limits::JobSettings;
 use super::process::Ended;
 use super::warden::Report;
 use crate::agent::Stop;
@@ -32,11 +33,11 @@ impl Ending {
     }
 
     /// What the end of the process means.
-    pub(super) fn of(ended: Ended, limit: Duration, last_errors: &str) -> Self {
+    pub(super) fn of(ended: Ended, limit: Duration, limits: &JobSettings, last_errors: &str) -> Self {
         match ended {
             Ended::Itself(Some(Report::NotStarted(ending))) => ending,
             Ended::Itself(Some(Report::Ended { status, result })) => {
-                Self::exited(ExitStatus::from_raw(status), result, last_errors)
+                Self::exited(ExitStatus::from_raw(status), result, limits, last_errors)
             }
             Ended::Itself(None) => Self::failed(with_last_errors("the job's warden was killed", last_errors)),
             Ended::TimedOut => Self {
@@ -49,7 +50,12 @@ impl Ending {
         }
     }
 
-    fn exited(status: ExitStatus, result: Result<Option<Json>, String>, last_errors: &str) -> Self {
+    fn exited(
+        status: ExitStatus,
+        result: Result<Option<Json>, String>,
+        limits: &JobSettings,
+        last_errors: &str,
+    ) -> Self {
         let exit_code = status.code();
         match (exit_code, result) {
             (Some(0), Ok(result)) => Self { exit_code, result, ..Self::plain(Outcome::Succeeded) },
@@ -58,16 +64,20 @@ impl Ending {
                 exit_code,
                 ..Self::failed(with_last_errors(&format!("exit code {code}"), last_errors))
             },
-            (None, _) => {
-                Self::failed(with_last_errors(&format!("killed by {}", signal_name(status)), last_errors))
-            }
+            (None, _) => Self::failed(with_last_errors(
+                &format!("killed by {}", signal_name(status, limits)),
+                last_errors,
+            )),
         }
     }
 }
 
-fn signal_name(status: ExitStatus) -> String {
+/// The signal's name, and the limit that it tells of.
+fn signal_name(status: ExitStatus, limits: &JobSettings) -> String {
     let number = status.signal().unwrap_or_default();
-    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
+    let Ok(signal) = Signal::try_from(number) else { return format!("signal {number}") };
+    let limit = limits.behind(signal).map(|limit| format!(": {limit}")).unwrap_or_default();
+    format!("{signal}{limit}")
 }
 
 fn with_last_errors(what: &str, last_errors: &str) -> String {

@@ -1,5 +1,6 @@
 //! What a job sees of the world: variables that are allowed, not all that the worker has.
 
+use super::user::JobUser;
 use super::workspace::Workspace;
 use jobplane_protocol::LeasedExecution;
 use std::ffi::{OsStr, OsString};
@@ -34,6 +35,17 @@ pub(super) fn command(program: &str, leased: &LeasedExecution, workspace: &Works
         .stdin(Stdio::null());
     if let Some(traceparent) = &leased.traceparent {
         command.env("TRACEPARENT", traceparent);
+    }
+    command
+}
+
+/// Says whose process it is, unless the job's own variables do.
+pub(super) fn belongs_to<'a>(command: &'a mut Command, user: &JobUser) -> &'a mut Command {
+    for name in ["USER", "LOGNAME"] {
+        let said = command.get_envs().any(|(known, _)| known == name);
+        if let (false, Some(user)) = (said, &user.name) {
+            command.env(name, user);
+        }
     }
     command
 }

@@ -1,6 +1,8 @@
 //! Jobs of every kind, run for real; their log goes to a controller that takes everything.
 
-use super::Exec;
+mod bounds;
+
+use super::{Exec, JobSettings};
 use crate::agent::{Leases, Progress, Stop};
 use crate::logs;
 use crate::runtime::{Ending, Runtime};
@@ -41,9 +43,14 @@ pub(crate) fn execution(command: &[&str]) -> LeasedExecution {
     .unwrap()
 }
 
+/// A runtime of jobs with these bounds.
+fn exec(jobs: &JobSettings) -> Exec {
+    Exec::new(&[], LONG, jobs).unwrap()
+}
+
 /// A runtime that can start nothing, as on a machine that has no process left: no variable may hold this.
 pub(crate) fn without_means() -> Exec {
-    Exec { variables: vec![("A\0".into(), "b".into())], ..Exec::new(&[], LONG) }
+    Exec { variables: vec![("A\0".into(), "b".into())], ..exec(&JobSettings::default()) }
 }
 
 /// What a run left behind.
@@ -63,7 +70,8 @@ fn this_is_the_warden_of_the_other_tests() {
 }
 
 async fn run_execution(leased: LeasedExecution, grace: Duration, stop_at: Option<(&str, Stop)>) -> Ran {
-    run_on(&Exec::new(&["CARGO_PKG_NAME".to_owned()], grace), leased, stop_at).await
+    let exec = Exec::new(&["CARGO_PKG_NAME".to_owned()], grace, &JobSettings::default()).unwrap();
+    run_on(&exec, leased, stop_at).await
 }
 
 /// Runs one attempt, and asks it to stop once it has printed a line.

@@ -2,6 +2,8 @@
 
 use super::children::{children, kill_child, reap};
 use super::environment;
+use super::limits::JobSettings;
+use super::user::JobUser;
 use super::workspace::Workspace;
 use crate::runtime::Ending;
 use jobplane_protocol::{Json, LeasedExecution};
@@ -9,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdout};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdout, fchown};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
@@ -33,6 +35,15 @@ pub(super) struct Order {
     /// Made, and removed, by the warden.
     pub(super) directory: PathBuf,
     pub(super) leased: LeasedExecution,
+    pub(super) bounds: Bounds,
+}
+
+/// As whom a job runs, and within which limits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Bounds {
+    pub(super) limits: JobSettings,
+    /// `None` is the worker's own.
+    pub(super) user: Option<JobUser>,
 }
 
 /// What the warden says when nothing of the attempt is left.
@@ -69,13 +80,18 @@ pub fn warden() {
 pub(super) fn guard() -> io::Result<()> {
     prctl::set_name(c"jobplane-warden")?;
     prctl::set_child_subreaper(true)?;
+    // No job gains by a program that is set-user-ID what its user does not have.
+    prctl::set_no_new_privs()?;
+    // Nor may a job of the same user read or change this process.
+    prctl::set_dumpable(false)?;
     let worker = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     worker.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let (mut orders, mut reports) = UnixStream::from_std(worker)?.into_split();
         // A signal to all processes of a service is the worker's to act on.
-        for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        let for_the_job = SignalKind::from_raw(Signal::SIGXCPU as i32);
+        for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), for_the_job] {
             drop(signal(kind)?);
         }
         let mut order = vec![0; usize::try_from(orders.read_u32().await?).map_err(io::Error::other)?];
@@ -86,7 +102,7 @@ pub(super) fn guard() -> io::Result<()> {
 }
 
 async fn attempt(order: &Order, orders: OwnedReadHalf) -> io::Result<Report> {
-    let Order { directory, leased } = order;
+    let Order { directory, leased, bounds: Bounds { limits, user } } = order;
     let not_started = |ending| Ok(Report::NotStarted(ending));
     if let Some(image) = &leased.job.image {
         // Its command is meant for what the image holds, and for nothing outside of it.
@@ -98,14 +114,26 @@ async fn attempt(order: &Order, orders: OwnedReadHalf) -> io::Result<Report> {
         return not_started(Ending::impossible("the job has no command, and this worker runs nothing else"));
     };
     let input = leased.input.as_ref().map_or("null", |input| input.get());
-    let workspace = match Workspace::create(directory, input) {
+    let workspace = match Workspace::create(directory, input, user.as_ref()) {
         Ok(workspace) => workspace,
         Err(error) => {
             return not_started(Ending::unstarted(format!("the worker could not make a directory: {error}")));
         }
     };
     let ended = signal(SignalKind::child())?;
+    if let Err(error) = limits.apply() {
+        return not_started(Ending::unstarted(format!(
+            "the worker could not set its limits for jobs: {error}"
+        )));
+    }
     let mut command = environment::command(program, leased, &workspace);
+    if let Some(user) = user {
+        // Without this the job could not open its own /dev/stdout.
+        fchown(io::stdout(), user.uid(), user.gid())?;
+        fchown(io::stderr(), user.uid(), user.gid())?;
+        // Groups that the worker is in besides are left behind as well.
+        environment::belongs_to(&mut command, user).uid(user.uid).gid(user.gid);
+    }
     let job = match command.args(arguments).process_group(0).spawn() {
         Ok(job) => job,
         Err(error) => return not_started(Ending::not_started(program, &error)),

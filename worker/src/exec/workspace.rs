@@ -1,9 +1,12 @@
 //! An attempt's own directory: where it works, what it is given, what it leaves for its result.
 
+use super::user::JobUser;
 use jobplane_protocol::{Json, limits};
+use nix::libc;
+use nix::unistd::chown;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The file in the output directory that becomes the result.
@@ -13,18 +16,35 @@ const RESULT_FILE: &str = "result.json";
 /// everything; what cannot be removed is left for the worker to see.
 pub(super) struct Workspace {
     directory: PathBuf,
+    /// The job's user, if it is another than this process's.
+    uid: Option<u32>,
 }
 
 impl Workspace {
-    /// Makes the directories and writes the input.
-    pub(super) fn create(directory: &Path, input: &str) -> io::Result<Self> {
+    /// Makes the directories and writes the input. Another user is given what is in the directory, but not the
+    /// directory: so nothing in it can be replaced by a link to what that user may not reach.
+    pub(super) fn create(directory: &Path, input: &str, user: Option<&JobUser>) -> io::Result<Self> {
         DirBuilder::new().mode(0o700).create(directory)?;
-        let workspace = Self { directory: directory.to_owned() };
+        let workspace = Self { directory: directory.to_owned(), uid: user.map(|user| user.uid) };
         for made in [workspace.work(), workspace.temporary(), workspace.output()] {
             fs::create_dir(made)?;
         }
         fs::write(workspace.input(), input)?;
+        if let Some(user) = user {
+            workspace.give_to(user)?;
+        }
         Ok(workspace)
+    }
+
+    fn give_to(&self, user: &JobUser) -> io::Result<()> {
+        for (path, mode) in
+            [(self.work(), 0o700), (self.temporary(), 0o700), (self.output(), 0o700), (self.input(), 0o400)]
+        {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+            chown(&path, user.uid(), user.gid())?;
+        }
+        chown(&self.directory, None, user.gid())?;
+        fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o710))
     }
 
     pub(super) fn work(&self) -> PathBuf {
@@ -47,18 +67,25 @@ impl Workspace {
     pub(super) fn result(&self) -> Result<Option<Json>, String> {
         let path = self.output().join(RESULT_FILE);
         let unreadable = |error: io::Error| format!("{RESULT_FILE} cannot be read: {error}");
-        match fs::symlink_metadata(&path) {
+        let no_file = || format!("{RESULT_FILE} is not a regular file");
+        // A link is not followed, and a pipe or a device would never end.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = match fs::File::options().read(true).custom_flags(flags).open(path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(no_file()),
             Err(error) => return Err(unreadable(error)),
-            // A pipe or a device would never end.
-            Ok(metadata) if !metadata.is_file() => {
-                return Err(format!("{RESULT_FILE} is not a regular file"));
-            }
-            Ok(_) => {}
+        };
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(no_file());
+        }
+        if self.uid.is_some_and(|uid| metadata.uid() != uid) {
+            // Nor is a second name of a file that the job could not read.
+            return Err(format!("{RESULT_FILE} does not belong to the job"));
         }
         let most = limits::MAX_RESULT_BYTES;
         let mut text = Vec::new();
-        let file = fs::File::open(path).map_err(unreadable)?;
         file.take(most as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
         if text.len() > most {
             return Err(format!("{RESULT_FILE} is larger than {most} bytes"));

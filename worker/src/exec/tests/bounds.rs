@@ -1,0 +1,188 @@
+//! What a job may do and use: every job, by the limits that are set, and as another user than the worker's.
+
+use super::{Ran, exec, execution, run_on};
+use crate::JobSettings;
+use jobplane_protocol::Outcome;
+
+async fn bounded(jobs: &JobSettings, script: &str) -> Ran {
+    run_on(&exec(jobs), execution(&["sh", "-c", script]), None).await
+}
+
+#[tokio::test]
+async fn no_job_gains_privileges_or_leaves_its_memory_in_a_file() {
+    let ran = bounded(&JobSettings::default(), "grep NoNewPrivs /proc/self/status; ulimit -Hc").await;
+    assert_eq!(ran.lines, ["NoNewPrivs:\t1", "0"]);
+}
+
+#[tokio::test]
+async fn limits_hold_for_what_a_job_starts_and_cannot_be_raised() {
+    let jobs = JobSettings {
+        job_memory_mib: Some(64),
+        job_cpu_seconds: Some(5),
+        job_open_files: Some(40),
+        job_user_processes: Some(1234),
+        job_file_mib: Some(3),
+        ..JobSettings::default()
+    };
+    let ran = bounded(&jobs, "sh -c 'cat /proc/self/limits'").await;
+    let limit = |name: &str| {
+        let line = ran.lines.iter().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().take(2).map(|value| value.parse().unwrap()).collect::<Vec<u64>>()
+    };
+    assert_eq!(limit("Max data size"), [64 << 20; 2]);
+    assert_eq!(limit("Max cpu time"), [5, 15]);
+    assert_eq!(limit("Max open files"), [40; 2]);
+    assert_eq!(limit("Max processes"), [1234; 2]);
+    assert_eq!(limit("Max file size"), [3 << 20; 2]);
+}
+
+#[tokio::test]
+async fn a_job_without_limits_has_those_of_its_worker() {
+    let ran = bounded(&JobSettings::default(), "cat /proc/self/limits").await;
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let others = |line: &&str| !line.starts_with("Max core file size");
+    let of_the_job: Vec<_> = ran.lines.iter().map(String::as_str).filter(others).collect();
+    assert_eq!(of_the_job, own.lines().filter(others).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_job_over_its_memory_fails_at_what_it_asks_for() {
+    let jobs = JobSettings { job_memory_mib: Some(64), ..JobSettings::default() };
+    // `tail` keeps a line that does not end.
+    let ending = bounded(&jobs, "head -c 100000000 /dev/zero | tail -n 1 > /dev/null").await.ending;
+    assert_eq!((ending.outcome, ending.exit_code), (Outcome::Failed, Some(1)));
+    assert!(ending.error.unwrap().contains("memory exhausted"));
+}
+
+#[tokio::test]
+async fn a_job_over_its_cpu_time_is_killed_and_told_of_its_limit() {
+    let jobs = JobSettings { job_cpu_seconds: Some(1), ..JobSettings::default() };
+    let ending = bounded(&jobs, "while :; do :; done").await.ending;
+    assert_eq!(ending.outcome, Outcome::Failed);
+    assert_eq!(ending.error.as_deref(), Some("killed by SIGXCPU: CPU time, limit 1 s"));
+}
+
+#[tokio::test]
+async fn a_job_over_its_file_size_is_killed_and_told_of_its_limit() {
+    let jobs = JobSettings { job_file_mib: Some(1), ..JobSettings::default() };
+    let ending = bounded(&jobs, "exec head -c 2000000 /dev/zero > file").await.ending;
+    assert_eq!(ending.error.as_deref(), Some("killed by SIGXFSZ: file size, limit 1 MiB"));
+}
+
+/// Nobody else can make a process another user's: `cargo test -p jobplane-worker as_root -- --ignored`.
+mod as_root {
+    use super::*;
+    use crate::stub::{eventually, is_running};
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use tempfile::TempDir;
+
+    fn as_user(uid: u32) -> JobSettings {
+        JobSettings { job_user: Some(format!("{uid}:{}", uid + 1)), ..JobSettings::default() }
+    }
+
+    /// A directory that everybody may look into.
+    fn public() -> TempDir {
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+        place
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root"]
+    async fn a_job_of_another_user_owns_what_it_is_given_and_no_more() {
+        let script = r#"
+            id -u; id -g; id -G; pwd > "$TMPDIR/file"; cat "$TMPDIR/file" "$JOBPLANE_INPUT"; echo
+            echo out > /dev/stdout; echo err > /dev/stderr; stat -c %a .. "$JOBPLANE_INPUT"
+            mv "$JOBPLANE_OUTPUT_DIR" "$JOBPLANE_OUTPUT_DIR.moved" || echo kept
+            echo '{"n": 1}' > "$JOBPLANE_OUTPUT_DIR/result.json"; chmod 0 ."#;
+        let ran = bounded(&as_user(4_000_001), script).await;
+        assert_eq!(ran.ending.outcome, Outcome::Succeeded, "{:?}", ran.ending);
+        assert_eq!(ran.ending.result.unwrap().get(), r#"{"n": 1}"#);
+        let (home, lines): (Vec<_>, Vec<_>) = ran.lines.iter().partition(|line| line.ends_with("/work"));
+        for expected in ["4000001", "4000002", "null", "out", "err", "710", "400", "kept"] {
+            assert!(lines.iter().any(|line| *line == expected), "{expected}: {lines:?}");
+        }
+        assert!(!lines.iter().any(|line| line.split(' ').any(|group| group == "0")), "{lines:?}");
+        assert!(!Path::new(home[0]).parent().unwrap().exists(), "the directory goes with the attempt");
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root"]
+    async fn a_job_of_another_user_reads_no_token_and_reaches_neither_worker_nor_warden() {
+        let place = public();
+        let token = place.path().join("token");
+        fs::write(&token, "jp_worker_secret").unwrap();
+        fs::set_permissions(&token, Permissions::from_mode(0o600)).unwrap();
+        let script = format!(
+            r#"cat {token} && echo BAD; ln -s {token} "$JOBPLANE_OUTPUT_DIR/link"
+            cat "$JOBPLANE_OUTPUT_DIR/link" && echo BAD
+            for process in $PPID {worker}; do
+                for file in environ mem maps fd/0; do head -c 1 /proc/$process/$file && echo BAD; done
+                kill -STOP $process && echo BAD
+                kill -KILL $process && echo BAD
+            done; echo end"#,
+            token = token.display(),
+            worker = std::process::id(),
+        );
+        let ran = bounded(&as_user(4_000_011), &script).await;
+        assert_eq!(ran.ending.outcome, Outcome::Succeeded, "{:?}", ran.lines);
+        assert!(ran.lines.iter().any(|line| line == "end"), "{:?}", ran.lines);
+        assert!(!ran.lines.iter().any(|line| line == "BAD" || line.contains("secret")), "{:?}", ran.lines);
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root"]
+    async fn a_result_that_only_the_warden_can_read_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let secret = place.path().join("secret");
+        fs::write(&secret, r#""secret""#).unwrap();
+        let leased = execution(&["sh", "-c", "touch ready; until [ -e go ]; do sleep 0.01; done"]);
+        let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
+        let directory = std::env::temp_dir().join(name);
+        // A second name of a file, as a job can make one where the kernel does not protect them.
+        let linking = async {
+            eventually(|| directory.join("work/ready").exists()).await;
+            fs::hard_link(&secret, directory.join("output/result.json")).unwrap();
+            fs::write(directory.join("work/go"), "").unwrap();
+        };
+        let exec = exec(&as_user(4_000_021));
+        let (ran, ()) = tokio::join!(run_on(&exec, leased, None), linking);
+        assert_eq!(ran.ending.error.as_deref(), Some("result.json does not belong to the job"));
+        assert!(ran.ending.result.is_none());
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root"]
+    async fn a_set_user_id_program_gives_a_job_nothing() {
+        let place = public();
+        let program = place.path().join("id");
+        fs::copy("/usr/bin/id", &program).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o4755)).unwrap();
+        let ran = bounded(&as_user(4_000_031), &format!("{} -u", program.display())).await;
+        assert_eq!(ran.lines, ["4000031"]);
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root"]
+    async fn a_job_of_another_user_that_forks_too_much_fails_and_leaves_nothing() {
+        let jobs = JobSettings { job_user_processes: Some(4), ..as_user(4_000_041) };
+        let ran = bounded(&jobs, "for n in 1 2 3 4 5 6; do setsid sleep 1000 & echo $!; done; wait").await;
+        assert_eq!(ran.ending.outcome, Outcome::Failed, "{:?}", ran.lines);
+        assert!(ran.ending.error.unwrap().contains("Cannot fork"));
+        let pids: Vec<_> = ran.lines.iter().filter(|line| line.parse::<u32>().is_ok()).collect();
+        assert_eq!(pids.len(), 3, "{:?}", ran.lines);
+        assert!(!pids.into_iter().any(|pid| is_running(pid)), "{:?}", ran.lines);
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root"]
+    async fn a_job_says_who_it_is_unless_its_own_variables_do() {
+        let mut leased = execution(&["sh", "-c", "echo $USER $LOGNAME $HOME; pwd"]);
+        let jobs = JobSettings { job_user: Some("nobody".to_owned()), ..JobSettings::default() };
+        leased.job.env.insert("LOGNAME".to_owned(), "own".to_owned());
+        let ran = run_on(&exec(&jobs), leased, None).await;
+        assert_eq!(ran.lines[0], format!("nobody own {}", ran.lines[1]));
+    }
+}
