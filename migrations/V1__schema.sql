@@ -727,8 +727,12 @@ alter table queues set (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scal
 create view good_keys as
   select tenant_id, token_hash from tenant_keys
   where revoked_at is null and (expires_at is null or expires_at > now());
+-- queue_ids are its queues that exist. Whoever looks whether a lease is within its queues looks here: the rows of queues
+-- are written twice a second, and under a long transaction each look at one passes all its dead versions.
 create view good_worker_tokens as
-  select id, token_hash, queues, tenant_ids from worker_tokens
+  select id, token_hash, queues, tenant_ids,
+    (select array_agg(q.id) from queues q where q.name = any (queues)) as queue_ids
+  from worker_tokens
   where revoked_at is null and (expires_at is null or expires_at > now());
 
 -- An execution's state is where its row is: the one place that says how. A row that waits and has spent a try

@@ -6,6 +6,10 @@ with mine as materialized (
 ),
 facts as materialized (
   select e.id, e.env, e.input, e.traceparent from executions e where e.id = any ($1::uuid[])
+),
+-- Each once, not once a row: under a long transaction their dead versions are many.
+queues_met as materialized (
+  select q.id, q.name from (select distinct queue_id from mine) m join queues q on q.id = m.queue_id
 )
 select l.execution_id, l.tenant_id, l.attempt, l.tries, j.max_attempts, l.timeout_seconds, q.name as queue,
   l.priority, l.job_id, j.name as job_name, j.image, j.command, (j.env || coalesce(e.env, '{}'))::text as env,
@@ -13,5 +17,5 @@ select l.execution_id, l.tenant_id, l.attempt, l.tries, j.max_attempts, l.timeou
 from mine l
   join facts e on e.id = l.execution_id
   join jobs j on j.id = l.job_id
-  join queues q on q.id = l.queue_id
+  join queues_met q on q.id = l.queue_id
 order by array_position($1, l.execution_id)
