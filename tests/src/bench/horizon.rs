@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 /// How long the transaction is held open.
 const HOLD: Duration = Duration::from_secs(300);
 /// The control needs less to collapse.
-const CONTROL_HOLD: Duration = Duration::from_secs(60);
+const CONTROL_HOLD: Duration = Duration::from_secs(150);
 /// Slices of the hold; the first and the last few are compared.
 const SLICES: u32 = 20;
 const COMPARED: usize = 4;
