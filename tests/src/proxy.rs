@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// The longest that a delayed request is held back.
 const LONGEST_DELAY: Duration = Duration::from_millis(500);
@@ -64,6 +65,17 @@ impl Faults {
     }
 }
 
+/// What befalls every request for the time being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// What its faults say.
+    Open,
+    /// It is lost, like those before.
+    Away,
+    /// If its path ends so it is served, and its answer kept back.
+    Holding(&'static str),
+}
+
 /// A running proxy; it ends with the runtime that it was started on.
 pub struct Proxy {
     /// Where it listens.
@@ -75,6 +87,8 @@ struct Shared {
     target: String,
     faults: Faults,
     dice: Mutex<StdRng>,
+    mode: watch::Sender<Mode>,
+    kept_back: watch::Sender<usize>,
     client: reqwest::Client,
     forwarded: AtomicU64,
     faulty: AtomicU64,
@@ -90,6 +104,8 @@ impl Proxy {
             target: target.to_owned(),
             faults,
             dice: Mutex::new(StdRng::seed_from_u64(seed)),
+            mode: watch::Sender::new(Mode::Open),
+            kept_back: watch::Sender::new(0),
             client: reqwest::Client::new(),
             forwarded: AtomicU64::new(0),
             faulty: AtomicU64::new(0),
@@ -101,6 +117,27 @@ impl Proxy {
             }
         });
         Self { url, shared }
+    }
+
+    /// Loses every request until [`Self::open`].
+    pub fn go_away(&self) {
+        self.shared.mode.send_replace(Mode::Away);
+    }
+
+    /// Serves requests of paths that end so, and keeps their answers back until [`Self::open`].
+    pub fn hold(&self, path_end: &'static str) {
+        self.shared.mode.send_replace(Mode::Holding(path_end));
+    }
+
+    /// Waits until an answer is kept back.
+    pub async fn holds(&self) {
+        let mut kept_back = self.shared.kept_back.subscribe();
+        kept_back.wait_for(|&count| count > 0).await.expect("the proxy runs");
+    }
+
+    /// Ends what was begun with [`Self::go_away`] or [`Self::hold`].
+    pub fn open(&self) {
+        self.shared.mode.send_replace(Mode::Open);
     }
 
     /// Requests that the target has served, those of a duplicate both.
@@ -136,7 +173,11 @@ impl Shared {
         request: Request<Incoming>,
         reset: Arc<AtomicBool>,
     ) -> Result<Response<Body>, Error> {
-        let fault = self.faults.draw(&mut self.dice.lock().expect("no holder panics"));
+        let mut mode = self.mode.subscribe();
+        let fault = match *mode.borrow_and_update() {
+            Mode::Away => Fault::DropBefore,
+            _ => self.faults.draw(&mut self.dice.lock().expect("no holder panics")),
+        };
         self.faulty.fetch_add((fault != Fault::None).into(), Ordering::Relaxed);
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(Error::other)?.to_bytes();
@@ -152,6 +193,11 @@ impl Shared {
             return Ok(second?.map(|bytes| Either::Left(Full::new(bytes))));
         }
         let answer = forward().await?;
+        let held = |mode: &Mode| matches!(mode, Mode::Holding(end) if head.uri.path().ends_with(end));
+        if held(&mode.borrow()) {
+            self.kept_back.send_modify(|count| *count += 1);
+            mode.wait_for(|mode| !held(mode)).await.map_err(Error::other)?;
+        }
         match fault {
             Fault::DropAfter => Err(Error::other("its answer is lost")),
             Fault::Reset => {

@@ -12,6 +12,7 @@ mod handlers;
 mod history;
 mod lease;
 mod limits;
+mod loss;
 mod paths;
 mod queue;
 mod requests;

@@ -31,7 +31,7 @@ pub(crate) async fn until(cell: &Cell, id: &str, status: &str) -> Value {
     }
 }
 
-async fn shell(cell: &Cell, script: &str, more: Value) -> String {
+pub(crate) async fn shell(cell: &Cell, script: &str, more: Value) -> String {
     let mut job = json!({"command": ["sh", "-c", script]});
     job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let job = cell.new_job(job).await;
@@ -95,18 +95,30 @@ async fn lines_arrive_in_order_whatever_they_hold() {
     assert_eq!(read, wanted);
 }
 
-#[tokio::test]
-async fn a_job_that_prints_a_gigabyte_succeeds_and_its_worker_stays_small() {
+/// The most memory that a worker had while a job printed a gigabyte, in kB.
+async fn peak_of_a_gigabyte(script: &str) -> u32 {
     let cell = Cell::new().await;
-    let id = shell(&cell, r#"yes "$(printf %0999d 0)" | head -c 1000000000"#, json!({})).await;
+    let id = shell(&cell, script, json!({})).await;
     let worker = start(&cell, Stdio::null());
     until(&cell, &id, "SUCCEEDED").await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.process.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let kilobytes: u32 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-    assert!(kilobytes < 100_000, "{kilobytes} kB");
     let logs = cell.get(&format!("/executions/{id}/logs?limit=1"), &cell.tenant).await.ok();
     assert_eq!(logs["lines"].as_array().unwrap().len(), 1);
+    eprintln!("peak of the worker's memory:{peak}");
+    peak.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_job_that_prints_a_gigabyte_succeeds_and_its_worker_stays_small() {
+    let kilobytes = peak_of_a_gigabyte(r#"yes "$(printf %0999d 0)" | head -c 1000000000"#).await;
+    assert!(kilobytes < 100_000, "{kilobytes} kB");
+}
+
+#[tokio::test]
+async fn a_job_that_prints_a_gigabyte_in_one_line_succeeds_and_its_worker_stays_small() {
+    let kilobytes = peak_of_a_gigabyte(r"head -c 1000000000 /dev/zero | tr '\0' x").await;
+    assert!(kilobytes < 100_000, "{kilobytes} kB");
 }
 
 #[tokio::test]
@@ -122,12 +134,12 @@ async fn a_worker_that_is_told_to_stop_gives_back_what_it_runs_unspent() {
 }
 
 /// What a job holds for as long as any process of it lives, and the directory that it had.
-struct Trace(tempfile::TempDir);
+pub(crate) struct Trace(pub(crate) tempfile::TempDir);
 
 impl Trace {
     /// The beginning of a script whose every process leaves this trace, the one that it leaves behind in a session
     /// of its own too.
-    fn script(&self) -> String {
+    pub(crate) fn script(&self) -> String {
         let path = self.0.path().display();
         format!(
             "exec 9> {path}/lock; flock 9; pwd > {path}/new; mv {path}/new {path}/pwd; setsid sleep 600 & "
@@ -135,12 +147,12 @@ impl Trace {
     }
 
     /// Whether the job has begun.
-    fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.0.path().join("pwd").exists()
     }
 
     /// Waits until no process of the job is left, nor its directory.
-    async fn is_gone(&self) {
+    pub(crate) async fn is_gone(&self) {
         let pwd = std::fs::read_to_string(self.0.path().join("pwd")).unwrap();
         let lock = std::fs::File::open(self.0.path().join("lock")).unwrap();
         eventually("a process of the job is left", || lock.try_lock().is_ok()).await;
@@ -149,7 +161,7 @@ impl Trace {
     }
 }
 
-async fn eventually(otherwise: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn eventually(otherwise: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < LIMIT, "{otherwise}");
