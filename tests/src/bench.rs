@@ -16,6 +16,7 @@ mod scheduled;
 mod shares;
 mod stand;
 mod urgent;
+mod worker;
 
 use clap::{Parser, ValueEnum};
 use report::Report;
@@ -59,6 +60,8 @@ enum Scenario {
     ManyTenants,
     /// What an absence of the control plane does to what was running.
     Outage,
+    /// What a worker costs for each job, and when idle.
+    Worker,
     /// All of them, one after the other.
     All,
 }
@@ -82,6 +85,7 @@ impl Scenario {
             Self::Scheduled => scheduled::measure(stand, report).await,
             Self::ManyTenants => many_tenants::measure(stand, report).await,
             Self::Outage => outage::measure(stand, report).await,
+            Self::Worker => worker::measure(stand, report).await,
             Self::All => unreachable!("it stands for the others"),
         }
     }

@@ -83,6 +83,8 @@ fn build(what: &[&str]) {
 
 /// Where what is built lies.
 fn built() -> PathBuf {
-    let tests = std::env::current_exe().expect("this program has a path");
-    tests.ancestors().nth(2).expect("it lies in deps, beside the binaries").to_owned()
+    let program = std::env::current_exe().expect("this program has a path");
+    let place = program.parent().expect("it lies in a directory");
+    // Tests lie in one of their own, beside the binaries.
+    if place.ends_with("deps") { place.parent().expect("it is in another") } else { place }.to_owned()
 }
