@@ -33,8 +33,8 @@ async fn resize(ctx: Context, input: Resize) -> Result<Resized, JobError> {
     if rows.iter().any(|row| row.is_empty() || row.len() != rows[0].len()) || rows.is_empty() {
         return Err(JobError::new("the image has rows of no or of different length").not_retryable());
     }
-    if width.saturating_mul(height) > MAX_PIXELS {
-        return Err(JobError::new(format!("more than {MAX_PIXELS} pixels")).not_retryable());
+    if width == 0 || height == 0 || width.saturating_mul(height) > MAX_PIXELS {
+        return Err(JobError::new(format!("no pixels, or more than {MAX_PIXELS}")).not_retryable());
     }
     ctx.log(Stream::Stdout, format!("{} × {} → {width} × {height}", rows[0].len(), rows.len())).await;
     let mut resized = Vec::new();

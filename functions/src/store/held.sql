@@ -9,7 +9,8 @@ facts as materialized (
 ),
 -- Each once, not once a row: under a long transaction their dead versions are many.
 queues_met as materialized (
-  select q.id, q.name from (select distinct queue_id from mine) m join queues q on q.id = m.queue_id
+  select m.queue_id as id, (select q.name from queues q where q.id = m.queue_id) as name
+  from (select distinct queue_id from mine) m
 )
 select l.execution_id, l.tenant_id, l.attempt, l.tries, j.max_attempts, l.timeout_seconds, q.name as queue,
   l.priority, l.job_id, j.name as job_name, j.image, j.command, (j.env || coalesce(e.env, '{}'))::text as env,

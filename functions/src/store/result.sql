@@ -54,12 +54,16 @@ recorded as (
   from decided
 ),
 -- Given back: first in line, in the flow of rows that fell due, so that another worker starts it at once.
+queues_met as materialized (
+  select m.queue_id as id, (select q.virtual_rank from queues q where q.id = m.queue_id) as virtual_rank
+  from (select distinct queue_id from decided where outcome = 'released') m
+),
 given_back as (
   insert into ready (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at, line)
   select d.execution_id, d.tenant_id, d.job_id, d.queue_id, d.priority + 1, d.attempt, d.tries, d.bytes,
     greatest(q.virtual_rank, v.virtual_rank), now(), case when d.job_slot is not null then d.job_id when d.tenant_slot is not null then d.tenant_id end
   from decided d
-    join queues q on q.id = d.queue_id
+    join queues_met q on q.id = d.queue_id
     left join tenant_queues v on v.queue_id = d.queue_id and v.tenant_id = d.tenant_id
   where d.outcome = 'released' and d.status <> 'CANCELLED'
 ),

@@ -1,8 +1,8 @@
 -- Notes what a tick leaves for the next ones.
--- $1 whether a batch was full, so that the next tick is due at once; $2 whether every lease that ran out was ended;
+-- $1 in how many seconds the next tick is due, one at most; $2 whether every lease that ran out was ended;
 -- $3 seconds until a tick looks behind the watermarks again, or null; $4 the tenant whose parked rows it looked after last
 update ticks
-set ticked_at = case when $1 then now() - interval '1 second' else ticked_at end,
+set ticked_at = now() - make_interval(secs => 1 - least($1, 1)),
   expired_from = case when $2 then least(expired_until, now()) else expired_from end,
   expired_until = case when $2 then now() else expired_until end,
   stragglers_at = coalesce(now() + make_interval(secs => $3), stragglers_at),

@@ -53,8 +53,6 @@ impl Process {
             .arg(order.leased.execution_id.to_string())
             .env_clear()
             .envs(variables.iter().map(|(name, value)| (name, value)))
-            // A group of its own: a Ctrl-C on the worker's terminal is for the worker.
-            .process_group(0)
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdout, fchown};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdout, fchown, setsid};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
@@ -80,6 +80,8 @@ pub fn warden() {
 pub(super) fn guard() -> io::Result<()> {
     prctl::set_name(c"jobplane-warden")?;
     prctl::set_child_subreaper(true)?;
+    // A session of its own: a Ctrl-C on the worker's terminal is for the worker, and no job may type on that terminal.
+    setsid()?;
     // No job gains by a program that is set-user-ID what its user does not have.
     prctl::set_no_new_privs()?;
     // Nor may a job of the same user read or change this process.

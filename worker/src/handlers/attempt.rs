@@ -94,14 +94,15 @@ async fn pump(
     loop {
         let (stream, text) = tokio::select! {
             biased;
-            said = lines.recv() => match said {
-                Some(said) => said,
-                None => return,
-            },
+            // First: others may go on for ever.
             _ = &mut over, if !lines.is_closed() => {
                 lines.close();
                 continue;
             }
+            said = lines.recv() => match said {
+                Some(said) => said,
+                None => return,
+            },
         };
         for line in split(&text) {
             log.push(stream, line).await;
