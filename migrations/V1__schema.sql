@@ -727,11 +727,11 @@ alter table queues set (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scal
 create view good_keys as
   select tenant_id, token_hash from tenant_keys
   where revoked_at is null and (expires_at is null or expires_at > now());
--- queue_ids are its queues that exist. Whoever looks whether a lease is within its queues looks here: the rows of queues
+-- queue_ids are its queues that exist, null if it may take from any. Whoever looks whether a lease is within its queues looks here: the rows of queues
 -- are written twice a second, and under a long transaction each look at one passes all its dead versions.
 create view good_worker_tokens as
   select id, token_hash, queues, tenant_ids,
-    (select array_agg(q.id) from queues q where q.name = any (queues)) as queue_ids
+    case when queues is not null then array(select q.id from queues q where q.name = any (queues)) end as queue_ids
   from worker_tokens
   where revoked_at is null and (expires_at is null or expires_at > now());
 

@@ -87,8 +87,8 @@ pub(crate) async fn tick(app: &App) -> Result<Option<Ticked>, Error> {
 
     let is_full = ended.more || due.more || [stragglers, admitted].contains(&BATCH);
     // As long as this one took, others have the machine to themselves.
-    let again = if is_full { began.elapsed().as_secs_f64() * 2.0 } else { 1.0 };
-    store::rows(transaction.client(), TICKED, &[&again, &all_expired, &rest, &last]).await?;
+    let next_in = if is_full { began.elapsed().as_secs_f64() * 2.0 } else { 1.0 };
+    store::rows(transaction.client(), TICKED, &[&next_in, &all_expired, &rest, &last]).await?;
     transaction.commit().await?;
     Ok(Some(Ticked { expired: ended.count, due: due.count, stragglers, admitted }))
 }
@@ -117,7 +117,7 @@ async fn step<T>(
 #[derive(Default)]
 struct Moved {
     count: i64,
-    /// Whether there is more, so that the next tick is due at once.
+    /// Whether there is more, so that the next tick is due sooner.
     more: bool,
     /// The tenants that have rows to let in.
     tenants: Vec<Uuid>,

@@ -40,6 +40,14 @@ impl Worker {
         kill(pid, signal).expect("it is a child that was not reaped");
     }
 
+    /// A figure of its memory by the name that proc(5) gives it in `status`, such as `VmRSS`, in kB.
+    pub fn memory(&self, name: &str) -> u32 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let figure = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        figure.expect("it has the figure").trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Kills it with SIGKILL and starts another in its place.
     pub fn kill_and_restart(&mut self) {
         self.end();

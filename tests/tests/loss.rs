@@ -37,6 +37,21 @@ impl Line {
         })
     }
 
+    /// A worker that waits for the answer to a call of paths that end so: it is kept back until [`Proxy::open`].
+    async fn worker_held_at(&self, path_end: &'static str) -> Worker {
+        self.proxy.hold(path_end);
+        let worker = self.worker();
+        self.proxy.holds().await;
+        worker
+    }
+
+    /// Kills a worker before the answer comes that it waits for, and starts another in its place.
+    fn kill(&self, worker: &mut Worker) {
+        worker.signal(Signal::SIGKILL);
+        self.proxy.open();
+        worker.kill_and_restart();
+    }
+
     /// What is left of a dead worker's lease, and the backoff after it, is over.
     async fn time_passes(&self) {
         self.cell.expire_leases().await;
@@ -66,9 +81,7 @@ async fn a_worker_told_to_stop_while_idle_ends() {
 async fn a_worker_told_to_stop_while_it_asks_gives_back_unspent_what_it_is_handed() {
     let line = Line::new().await;
     let id = shell(&line.cell, "sleep 600", json!({})).await;
-    line.proxy.hold("/dequeue");
-    let worker = line.worker();
-    line.proxy.holds().await;
+    let worker = line.worker_held_at("/dequeue").await;
     worker.signal(Signal::SIGTERM);
     line.proxy.open();
     ends_well(worker).await;
@@ -80,9 +93,7 @@ async fn a_worker_told_to_stop_while_it_asks_gives_back_unspent_what_it_is_hande
 async fn a_worker_told_to_stop_while_its_result_is_on_its_way_ends_the_execution_once() {
     let line = Line::new().await;
     let id = shell(&line.cell, "true", json!({})).await;
-    line.proxy.hold("/results");
-    let worker = line.worker();
-    line.proxy.holds().await;
+    let worker = line.worker_held_at("/results").await;
     worker.signal(Signal::SIGTERM);
     line.proxy.open();
     ends_well(worker).await;
@@ -93,9 +104,7 @@ async fn a_worker_told_to_stop_while_its_result_is_on_its_way_ends_the_execution
 async fn a_worker_told_to_stop_while_a_heartbeat_hangs_gives_back_unspent_what_it_runs() {
     let line = Line::new().await;
     let id = shell(&line.cell, "sleep 600", json!({})).await;
-    line.proxy.hold("/heartbeats");
-    let worker = line.worker();
-    line.proxy.holds().await;
+    let worker = line.worker_held_at("/heartbeats").await;
     worker.signal(Signal::SIGTERM);
     ends_well(worker).await;
     let seen = until(&line.cell, &id, "PENDING").await;
@@ -116,12 +125,8 @@ async fn a_worker_killed_while_idle_loses_nothing() {
 async fn a_worker_killed_while_it_asks_costs_what_it_was_handed_one_try() {
     let line = Line::new().await;
     let id = shell(&line.cell, "true", json!({})).await;
-    line.proxy.hold("/dequeue");
-    let mut worker = line.worker();
-    line.proxy.holds().await;
-    worker.signal(Signal::SIGKILL);
-    line.proxy.open();
-    worker.kill_and_restart();
+    let mut worker = line.worker_held_at("/dequeue").await;
+    line.kill(&mut worker);
     line.time_passes().await;
     assert_eq!(outcomes(&until(&line.cell, &id, "SUCCEEDED").await), ["expired", "succeeded"]);
 }
@@ -130,12 +135,8 @@ async fn a_worker_killed_while_it_asks_costs_what_it_was_handed_one_try() {
 async fn a_worker_killed_while_its_result_is_on_its_way_has_ended_the_execution() {
     let line = Line::new().await;
     let id = shell(&line.cell, "true", json!({})).await;
-    line.proxy.hold("/results");
-    let mut worker = line.worker();
-    line.proxy.holds().await;
-    worker.signal(Signal::SIGKILL);
-    line.proxy.open();
-    worker.kill_and_restart();
+    let mut worker = line.worker_held_at("/results").await;
+    line.kill(&mut worker);
     line.time_passes().await;
     let next = shell(&line.cell, "true", json!({})).await;
     until(&line.cell, &next, "SUCCEEDED").await;
@@ -147,13 +148,9 @@ async fn a_worker_killed_while_a_heartbeat_hangs_leaves_nothing_and_its_job_runs
     let line = Line::new().await;
     let trace = Trace(tempfile::tempdir().unwrap());
     let id = shell(&line.cell, &format!("{UNLESS_FIRST} {} sleep 600", trace.script()), json!({})).await;
-    line.proxy.hold("/heartbeats");
-    let mut worker = line.worker();
-    line.proxy.holds().await;
+    let mut worker = line.worker_held_at("/heartbeats").await;
     eventually("the job has not begun", || trace.has_begun()).await;
-    worker.signal(Signal::SIGKILL);
-    line.proxy.open();
-    worker.kill_and_restart();
+    line.kill(&mut worker);
     trace.is_gone().await;
     line.time_passes().await;
     assert_eq!(outcomes(&until(&line.cell, &id, "SUCCEEDED").await), ["expired", "succeeded"]);

@@ -167,6 +167,16 @@ async fn reached(phase: &mut watch::Receiver<Shutdown>, least: Shutdown) {
     }
 }
 
+/// How many of what is due fit into one request of so many bytes: one at least.
+fn fitting(sizes: impl Iterator<Item = usize>, most_bytes: usize) -> usize {
+    let mut bytes = 0;
+    let further = sizes.enumerate().take_while(|&(place, size)| {
+        bytes += size;
+        place == 0 || bytes <= most_bytes
+    });
+    further.count()
+}
+
 /// Puts a result into the queue. Only after a fault does nobody take it out: then the lease is not kept any longer,
 /// so that the controller gives the execution to another worker.
 async fn report(leases: &Leases, results: &mpsc::Sender<Report>, report: Report) {

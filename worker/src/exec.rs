@@ -18,7 +18,7 @@ pub use warden::warden;
 use crate::Error;
 use crate::agent::{Progress, StopReceiver};
 use crate::logs::LogWriter;
-use crate::runtime::{Ending, Runtime};
+use crate::runtime::{Ending, Runtime, time_limit};
 use jobplane_protocol::LeasedExecution;
 use process::Process;
 use std::ffi::OsString;
@@ -63,7 +63,7 @@ impl Exec {
         log: &mut LogWriter,
         stop: StopReceiver,
     ) -> Ending {
-        let limit = Duration::from_secs(leased.timeout_seconds.max(0).unsigned_abs().into());
+        let limit = time_limit(leased);
         let pipes = process.take_pipes();
         let (all_is_gone, gone) = oneshot::channel();
         let supervised = async {

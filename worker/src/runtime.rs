@@ -5,6 +5,7 @@ use crate::logs::LogWriter;
 use jobplane_protocol::{Json, LeasedExecution, Outcome};
 use serde::{Deserialize, Serialize};
 use std::pin::Pin;
+use std::time::Duration;
 
 /// A way to run jobs.
 pub(crate) trait Runtime: Send + Sync {
@@ -17,6 +18,11 @@ pub(crate) trait Runtime: Send + Sync {
         progress: Progress,
         stop: StopReceiver,
     ) -> Pin<Box<dyn Future<Output = Ending> + Send + 'a>>;
+}
+
+/// How long an attempt may run.
+pub(crate) fn time_limit(leased: &LeasedExecution) -> Duration {
+    Duration::from_secs(leased.timeout_seconds.max(0).unsigned_abs().into())
 }
 
 /// What is reported of an attempt.
@@ -62,8 +68,19 @@ impl Ending {
         Self { error: Some(error.into()), ..Self::plain(Outcome::Failed) }
     }
 
+    /// Stopped at the end of its time.
+    pub(crate) fn timed_out(limit: Duration, last_errors: &str) -> Self {
+        let error = with_last_errors(&format!("timed out after {} s", limit.as_secs()), last_errors);
+        Self { error: Some(error), ..Self::plain(Outcome::TimedOut) }
+    }
+
     /// Failed, and every other try would.
     pub(crate) fn impossible(error: impl Into<String>) -> Self {
         Self { retryable: Some(false), ..Self::failed(error) }
     }
+}
+
+/// A text, and behind it what the job said last on standard error.
+pub(crate) fn with_last_errors(what: &str, last_errors: &str) -> String {
+    if last_errors.is_empty() { what.to_owned() } else { format!("{what}: {last_errors}") }
 }

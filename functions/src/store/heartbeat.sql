@@ -1,14 +1,14 @@
 -- Renews the leases that are still held under the named lease ids, never past their deadline.
 -- $1 token hash, $2 execution ids, $3 lease ids, $4 progresses or null, $5 lease seconds
 with caller as materialized (
-  select t.id, t.queues, t.queue_ids, t.tenant_ids from good_worker_tokens t
+  select t.id, t.queue_ids, t.tenant_ids from good_worker_tokens t
   where t.token_hash = $1
 ),
 held as materialized (
   select l.execution_id, l.lease_id, l.worker_id, c.id as token_id
   from leases l cross join caller c
   where l.execution_id = any ($2) and l.lease_id = any ($3)
-    and (c.queues is null or l.queue_id = any (c.queue_ids))
+    and (c.queue_ids is null or l.queue_id = any (c.queue_ids))
     and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
   -- In one order everywhere, so that two batches cannot wait for each other.
   order by l.execution_id

@@ -3,7 +3,7 @@
 -- $1 token hash, $2 execution id, $3 lease id, $4 first seq, $5 line count, $6 bytes, $7 lines,
 -- $8 limit in bytes, $9 truncation lines, $10 grace seconds
 with caller as materialized (
-  select t.id, t.queues, t.queue_ids, t.tenant_ids from good_worker_tokens t
+  select t.id, t.queue_ids, t.tenant_ids from good_worker_tokens t
   where t.token_hash = $1
 ),
 held as materialized (
@@ -17,7 +17,7 @@ held as materialized (
 ),
 fenced as materialized (
   select h.attempt from held h cross join caller c
-  where (c.queues is null or h.queue_id = any (c.queue_ids)) and (c.tenant_ids is null or h.tenant_id = any (c.tenant_ids))
+  where (c.queue_ids is null or h.queue_id = any (c.queue_ids)) and (c.tenant_ids is null or h.tenant_id = any (c.tenant_ids))
 ),
 place as materialized (
   select f.attempt, coalesce(own.next_seq, 0) as next_seq,

@@ -4,16 +4,16 @@
 -- $1 token hash, or null for the controller itself; parallel arrays: $2 execution ids, $3 lease ids, $4 outcomes,
 -- $5 exit codes, $6 errors, $7 results, $8 retryable, $9 retry after seconds
 with caller as materialized (
-  select t.id, t.queues, t.queue_ids, t.tenant_ids from good_worker_tokens t
+  select t.id, t.queue_ids, t.tenant_ids from good_worker_tokens t
   where t.token_hash = $1
   union all
-  select null, null, null, null where $1 is null
+  select null, null, null where $1 is null
 ),
 held as materialized (
   select l.execution_id, l.lease_id
   from leases l cross join caller c
   where l.execution_id = any ($2) and l.lease_id = any ($3)
-    and (c.queues is null or l.queue_id = any (c.queue_ids))
+    and (c.queue_ids is null or l.queue_id = any (c.queue_ids))
     and (c.tenant_ids is null or l.tenant_id = any (c.tenant_ids))
   -- In one order everywhere, so that two batches cannot wait for each other.
   order by l.execution_id
@@ -53,11 +53,12 @@ recorded as (
     case when status in ('RETRYING', 'PENDING') then next_attempt_at end, exit_code, error, result, progress
   from decided
 ),
--- Given back: first in line, in the flow of rows that fell due, so that another worker starts it at once.
+-- Each once, not once a row: under a long transaction their dead versions are many.
 queues_met as materialized (
   select m.queue_id as id, (select q.virtual_rank from queues q where q.id = m.queue_id) as virtual_rank
   from (select distinct queue_id from decided where outcome = 'released') m
 ),
+-- Given back: first in line, in the flow of rows that fell due, so that another worker starts it at once.
 given_back as (
   insert into ready (execution_id, tenant_id, job_id, queue_id, flow, attempt, tries, bytes, rank, ready_at, line)
   select d.execution_id, d.tenant_id, d.job_id, d.queue_id, d.priority + 1, d.attempt, d.tries, d.bytes,

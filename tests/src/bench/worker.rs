@@ -109,16 +109,10 @@ async fn worker(jobs: usize, slots: usize) -> (Cost, u32) {
     let ended = Instant::now();
     let began = controller.left.lock().expect("no holder panics").1.expect("it has asked");
     tokio::time::sleep(IDLE_AFTER).await;
-    let kilobytes = resident(worker.process.id());
+    let kilobytes = worker.memory("VmRSS");
     drop(worker);
     serving.abort();
     (Cost { cpu: of_children() - before, wall: ended - began }, kilobytes)
-}
-
-fn resident(pid: u32) -> u32 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is there");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// A controller without a database.

@@ -1,7 +1,7 @@
 //! Keeping leases: one batch of heartbeats per interval for everything the worker holds.
 
-use super::Agent;
 use super::leases::Stop;
+use super::{Agent, fitting};
 use crate::{Backoff, Error};
 use jobplane_protocol::{HeartbeatItem, HeartbeatsRequest, HeartbeatsResponse, LeaseState, limits};
 use rand::Rng;
@@ -19,7 +19,6 @@ const FAILURE_CAP: Duration = Duration::from_secs(10);
 /// What a batch may take with all its tries, unless the interval is shorter: a call that hangs must not be all that
 /// is done for a lease.
 const CALL_CAP: Duration = Duration::from_secs(20);
-
 /// Bytes of progress in one request: the limit, less room for the ids of as many items as it may have.
 const MAX_BATCH_BYTES: usize = limits::MAX_REQUEST_BYTES - limits::MAX_BATCH * 200;
 
@@ -60,12 +59,8 @@ pub(super) async fn keep_leases(agent: Arc<Agent>) {
 
 /// Some of what is due, as many as one request holds.
 fn take_batch(due: &mut Vec<HeartbeatItem>) -> Vec<HeartbeatItem> {
-    let mut bytes = 0;
-    let fits = |beat: &&HeartbeatItem| {
-        bytes += beat.progress.as_ref().map_or(0, |progress| progress.get().len());
-        bytes <= MAX_BATCH_BYTES
-    };
-    let count = due.iter().rev().take(limits::MAX_BATCH).take_while(fits).count();
+    let bytes = |beat: &HeartbeatItem| beat.progress.as_ref().map_or(0, |progress| progress.get().len());
+    let count = fitting(due.iter().rev().take(limits::MAX_BATCH).map(bytes), MAX_BATCH_BYTES);
     due.split_off(due.len() - count)
 }
 

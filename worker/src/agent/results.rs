@@ -5,7 +5,7 @@ mod report;
 
 pub(super) use report::Report;
 
-use super::Agent;
+use super::{Agent, fitting};
 use crate::{Backoff, Error};
 use jobplane_protocol::{ErrorCode, ResultAnswer, ResultsRequest, ResultsResponse, limits};
 use std::collections::VecDeque;
@@ -80,14 +80,7 @@ fn fits(due: &VecDeque<Report>) -> bool {
 
 /// The first of what is due, as many as one request holds, at least one.
 fn take_batch(due: &mut VecDeque<Report>, most: usize) -> Vec<Report> {
-    let (mut count, mut bytes) = (0, 0);
-    for report in due.iter().take(most) {
-        bytes += report.bytes;
-        if count > 0 && bytes > MAX_BATCH_BYTES {
-            break;
-        }
-        count += 1;
-    }
+    let count = fitting(due.iter().take(most).map(|report| report.bytes), MAX_BATCH_BYTES);
     due.drain(..count).collect()
 }
 

@@ -4,7 +4,7 @@ use super::limits::JobSettings;
 use super::process::Ended;
 use super::warden::Report;
 use crate::agent::Stop;
-use crate::runtime::Ending;
+use crate::runtime::{Ending, with_last_errors};
 use jobplane_protocol::{Json, Outcome};
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -40,10 +40,7 @@ impl Ending {
                 Self::exited(ExitStatus::from_raw(status), result, limits, last_errors)
             }
             Ended::Itself(None) => Self::failed(with_last_errors("the job's warden was killed", last_errors)),
-            Ended::TimedOut => Self {
-                error: Some(with_last_errors(&format!("timed out after {} s", limit.as_secs()), last_errors)),
-                ..Self::plain(Outcome::TimedOut)
-            },
+            Ended::TimedOut => Self::timed_out(limit, last_errors),
             Ended::Stopped(Stop::Cancel) => Self::plain(Outcome::Cancelled),
             // A lost lease is not reported at all.
             Ended::Stopped(Stop::Release | Stop::Lost) => Self::released(),
@@ -78,10 +75,6 @@ fn signal_name(status: ExitStatus, limits: &JobSettings) -> String {
     let Ok(signal) = Signal::try_from(number) else { return format!("signal {number}") };
     let limit = limits.behind(signal).map(|limit| format!(": {limit}")).unwrap_or_default();
     format!("{signal}{limit}")
-}
-
-fn with_last_errors(what: &str, last_errors: &str) -> String {
-    if last_errors.is_empty() { what.to_owned() } else { format!("{what}: {last_errors}") }
 }
 
 #[cfg(test)]

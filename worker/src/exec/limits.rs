@@ -42,20 +42,20 @@ pub struct JobSettings {
 impl JobSettings {
     /// Sets the limits for this process and all that come of it. They can be lowered, never raised again.
     pub(super) fn apply(&self) -> io::Result<()> {
-        let cpu = self.job_cpu_seconds;
-        for (resource, limit) in [
-            (Resource::RLIMIT_CORE, Some(0)),
+        for (resource, limit, grace) in [
+            (Resource::RLIMIT_CORE, Some(0), 0),
             // Not the address space: Go, Java and JavaScript reserve far more of that than they use.
-            (Resource::RLIMIT_DATA, self.job_memory_mib.map(|most| most * MIB)),
-            (Resource::RLIMIT_NOFILE, self.job_open_files),
-            (Resource::RLIMIT_NPROC, self.job_user_processes),
-            (Resource::RLIMIT_FSIZE, self.job_file_mib.map(|most| most * MIB)),
+            (Resource::RLIMIT_DATA, self.job_memory_mib.map(|most| most * MIB), 0),
+            (Resource::RLIMIT_NOFILE, self.job_open_files, 0),
+            (Resource::RLIMIT_NPROC, self.job_user_processes, 0),
+            (Resource::RLIMIT_FSIZE, self.job_file_mib.map(|most| most * MIB), 0),
+            (Resource::RLIMIT_CPU, self.job_cpu_seconds, CPU_GRACE_SECONDS),
         ] {
             if let Some(limit) = limit {
-                lower(resource, limit, limit)?;
+                lower(resource, limit, limit + grace)?;
             }
         }
-        cpu.map_or(Ok(()), |most| lower(Resource::RLIMIT_CPU, most, most + CPU_GRACE_SECONDS))
+        Ok(())
     }
 
     /// Which of the limits a signal tells of.

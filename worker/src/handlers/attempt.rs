@@ -5,7 +5,7 @@ use super::{Handler, Output};
 use crate::agent::{Progress, Stop, StopReceiver, stopped};
 use crate::exec::split;
 use crate::logs::LogWriter;
-use crate::runtime::Ending;
+use crate::runtime::{Ending, time_limit};
 use jobplane_protocol::{Checks, Json, LeaseId, LeasedExecution, Outcome, ResultRequest, Stream};
 use std::any::Any;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) async fn run(
 ) -> Ending {
     let (sender, lines) = mpsc::channel(LOG_TEXTS);
     let (tell, told) = watch::channel(None);
-    let limit = Duration::from_secs(leased.timeout_seconds.max(0).unsigned_abs().into());
+    let limit = time_limit(leased);
     let mut leased = leased.clone();
     let input = leased.input.take();
     let context = Context::new(leased, progress, sender, told);
@@ -121,10 +121,7 @@ fn ending(ended: Option<Result<Output, JoinError>>, why: Option<StopReason>, lim
     match (why, failed) {
         (None, Some(failed)) => failed,
         (Some(StopReason::Cancelled), _) => Ending::plain(Outcome::Cancelled),
-        (Some(StopReason::TimedOut), _) => Ending {
-            error: Some(format!("timed out after {} s", limit.as_secs())),
-            ..Ending::plain(Outcome::TimedOut)
-        },
+        (Some(StopReason::TimedOut), _) => Ending::timed_out(limit, ""),
         // A lost lease is not reported at all; without a reason, the program itself ends.
         (Some(StopReason::Released | StopReason::LeaseLost) | None, _) => Ending::released(),
     }
