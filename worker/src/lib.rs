@@ -38,7 +38,7 @@
 //! ```
 //!
 //! [`WorkerBuilder::handler`] says what becomes of inputs, outputs, errors and panics, [`Context`] what a handler
-//! knows and can say. `docs/worker-protocol.md` is for workers in other languages.
+//! knows and can say.
 
 mod agent;
 mod backoff;

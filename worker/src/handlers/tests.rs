@@ -136,6 +136,21 @@ async fn an_output_that_the_controller_would_refuse_fails_for_good() {
 }
 
 #[tokio::test]
+async fn what_a_handler_leaves_behind_may_log_for_ever_and_its_attempt_ends() {
+    let ran = run(json!(null), LONG, None, |ctx: Context, (): ()| async move {
+        tokio::spawn(async move {
+            loop {
+                ctx.log(Stream::Stdout, "line\n".repeat(100)).await;
+                tokio::task::yield_now().await;
+            }
+        });
+        Ok(())
+    });
+    let ran = tokio::time::timeout(crate::stub::PATIENCE, ran).await.expect("the attempt ends");
+    assert_eq!(ran.ending.outcome, Outcome::Succeeded);
+}
+
+#[tokio::test]
 async fn each_reason_to_stop_is_told_and_has_its_outcome() {
     let reasons = [
         (Some(Stop::Cancel), StopReason::Cancelled, Outcome::Cancelled),

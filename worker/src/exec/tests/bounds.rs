@@ -15,6 +15,14 @@ async fn no_job_gains_privileges_or_leaves_its_memory_in_a_file() {
 }
 
 #[tokio::test]
+async fn no_job_has_the_terminal_of_its_worker() {
+    let ran = bounded(&JobSettings::default(), "cut -d' ' -f6 /proc/self/stat").await;
+    let own = nix::unistd::getsid(None).unwrap().to_string();
+    assert_ne!(ran.lines, [own], "a session has one terminal, on which its processes may type");
+    assert!(ran.lines[0].parse::<i32>().is_ok(), "{:?}", ran.lines);
+}
+
+#[tokio::test]
 async fn limits_hold_for_what_a_job_starts_and_cannot_be_raised() {
     let jobs = JobSettings {
         job_memory_mib: Some(64),
