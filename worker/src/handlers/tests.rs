@@ -135,12 +135,12 @@ async fn an_output_that_the_controller_would_refuse_fails_for_good() {
     assert!(error.starts_with("the output cannot be written as JSON: "), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_handler_leaves_behind_may_log_for_ever_and_its_attempt_ends() {
     let ran = run(json!(null), LONG, None, |ctx: Context, (): ()| async move {
         tokio::spawn(async move {
             loop {
-                ctx.log(Stream::Stdout, "line\n".repeat(100)).await;
+                ctx.log(Stream::Stdout, "x\n".repeat(5_000)).await;
                 tokio::task::yield_now().await;
             }
         });
