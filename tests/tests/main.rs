@@ -13,6 +13,7 @@ mod history;
 mod lease;
 mod limits;
 mod loss;
+mod operators;
 mod paths;
 mod queue;
 mod requests;

@@ -8,12 +8,14 @@ mod results;
 
 pub(crate) use leases::{LeaseKey, Leases, Progress, Stop, StopReceiver, stopped};
 
+use crate::health::Health;
 use crate::options::Options;
 use crate::runtime::Runtime;
 use crate::shutdown::phases;
-use crate::{Client, Error, Shutdown};
+use crate::{Client, Error, Shutdown, http, metrics};
 use jobplane_protocol::limits;
 use results::Report;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -33,6 +35,9 @@ pub(crate) struct Agent {
     runtime: Box<dyn Runtime>,
     /// Whether this machine could not start the last execution that it was to.
     starts_fail: AtomicBool,
+    health: Arc<Health>,
+    /// Where operators are served, if anywhere.
+    metrics_addr: Option<SocketAddr>,
     kill_grace: Duration,
     name: String,
     queues: Option<Vec<String>>,
@@ -56,6 +61,11 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     let agent = Arc::new(agent);
     let phase = phases(shutdown, drain);
+    let _served = match agent.metrics_addr {
+        Some(address) => Some(http::serve(address, agent.health.clone(), phase.clone()).await?),
+        None => None,
+    };
+    metrics::slots(agent.slot_count);
     tracing::info!(worker = agent.name, url = agent.client.base_url(), slots = agent.slot_count, "started");
     let ended = Parts::start(&agent, &phase).run(&agent, phase).await;
     tracing::info!(worker = agent.name, "stopped");
@@ -100,6 +110,7 @@ impl Parts {
         };
         if let Err(error @ Error::Fault(_)) = &ended {
             tracing::error!(%error, "stopping everything");
+            agent.health.is_faulty();
         }
         polling.abort();
         agent.stop().await;
@@ -128,6 +139,8 @@ impl Agent {
             leases: Arc::default(),
             runtime,
             starts_fail: AtomicBool::new(false),
+            health: Arc::default(),
+            metrics_addr: options.metrics_addr,
             kill_grace: options.kill_grace,
             name: options.name(),
             queues: options.queues(),

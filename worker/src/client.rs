@@ -4,9 +4,11 @@ mod answer;
 mod budget;
 mod call;
 mod credential;
+mod probe;
 
 pub use call::Call;
 pub use credential::Credential;
+pub(crate) use probe::Probed;
 
 use crate::Error;
 use crate::error::with_causes;

@@ -94,6 +94,7 @@ impl Runtime for Exec {
             };
             match Process::start(&self.wardens, &self.variables, &order).await {
                 Ok(process) => {
+                    log.begin();
                     let ending = self.supervise(process, leased, log, stop).await;
                     remove(&order.directory).await;
                     ending

@@ -42,12 +42,16 @@
 
 mod agent;
 mod backoff;
+mod check;
 mod client;
 mod error;
 mod exec;
 mod handlers;
+mod health;
+mod http;
 mod logging;
 mod logs;
+mod metrics;
 mod options;
 mod runtime;
 mod settings;
@@ -57,10 +61,12 @@ mod stub;
 mod worker;
 
 pub use backoff::Backoff;
+pub use check::check;
 pub use client::{Call, Client, Credential, RetryPolicy};
 pub use error::Error;
 pub use exec::{JobSettings, warden};
 pub use handlers::{Context, JobError, StopReason};
+pub use http::ask_health;
 pub use jobplane_protocol::{ExecutionId, JobId, LeasedJob, Stream, TenantId};
 pub use logging::start_logging;
 pub use settings::{LogFormat, RuntimeKind, Settings};

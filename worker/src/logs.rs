@@ -3,8 +3,8 @@
 
 mod ship;
 
-use crate::Client;
 use crate::agent::{LeaseKey, Leases};
+use crate::{Client, metrics};
 use jiff::Timestamp;
 use jobplane_protocol::{LogLine, Stream, limits};
 use ship::Shipper;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// What the buffer of one attempt holds, in bytes.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -34,6 +34,7 @@ pub(crate) struct LogWriter {
     room: Arc<Semaphore>,
     /// Bytes of text that went in.
     taken: usize,
+    opened: Instant,
     /// Dropped since the last line that found room; said in the log when there is room again.
     dropped: u64,
     /// Lines dropped by either end and not yet said.
@@ -45,11 +46,17 @@ pub(crate) fn open(client: Client, leases: Arc<Leases>, key: LeaseKey) -> (LogWr
     let (sender, receiver) = mpsc::unbounded_channel();
     let lost = Arc::<AtomicU64>::default();
     let room = Arc::new(Semaphore::new(BUFFER_BYTES));
-    let writer = LogWriter { lines: sender, room, taken: 0, dropped: 0, lost: lost.clone() };
+    let writer =
+        LogWriter { lines: sender, room, opened: Instant::now(), taken: 0, dropped: 0, lost: lost.clone() };
     (writer, Shipper::new(client, leases, key, receiver, lost))
 }
 
 impl LogWriter {
+    /// The job has started: what comes from here on is its own.
+    pub(crate) fn begin(&self) {
+        metrics::job_started(self.opened.elapsed());
+    }
+
     /// Takes one line; waits for room, and drops the line if there is none for too long. After the line
     /// at which the controller ends the log, which says so there, it takes no more.
     pub(crate) async fn push(&mut self, stream: Stream, text: String) {
@@ -59,6 +66,7 @@ impl LogWriter {
         let bytes = u32::try_from(text.len() + LINE_OVERHEAD_BYTES).unwrap_or(u32::MAX);
         let Some(room) = self.room(bytes).await else {
             self.dropped += 1;
+            metrics::lines_lost(1);
             return;
         };
         self.lost.fetch_add(std::mem::take(&mut self.dropped), Ordering::Relaxed);

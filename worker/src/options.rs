@@ -2,6 +2,7 @@
 
 use crate::{Client, Credential, Error};
 use jobplane_protocol::limits;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Executions that run at once when the settings do not say and the machine does not tell its cores.
@@ -24,6 +25,7 @@ pub(crate) struct Options {
     pub(crate) worker_id: Option<String>,
     pub(crate) drain: Duration,
     pub(crate) kill_grace: Duration,
+    pub(crate) metrics_addr: Option<SocketAddr>,
 }
 
 impl Options {

@@ -6,6 +6,7 @@ use crate::runtime::Runtime;
 use crate::{Credential, Error};
 use clap::{Args, ValueEnum};
 use jobplane_protocol::limits;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,6 +66,10 @@ pub struct Settings {
     #[arg(long, env = "JOBPLANE_WORKER_ID")]
     pub worker_id: Option<String>,
 
+    /// Where to serve /healthz, /readyz and /metrics, such as 0.0.0.0:8080 [default: nowhere]
+    #[arg(long, env = "JOBPLANE_METRICS_ADDR")]
+    pub metrics_addr: Option<SocketAddr>,
+
     /// How the worker's own log looks [default: pretty on a terminal, JSON otherwise]
     #[arg(long, env = "JOBPLANE_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
@@ -107,6 +112,7 @@ impl Settings {
             worker_id: self.worker_id.clone(),
             drain: Duration::from_secs(self.drain_seconds.into()),
             kill_grace: self.kill_grace(),
+            metrics_addr: self.metrics_addr,
         })
     }
 

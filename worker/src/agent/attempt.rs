@@ -3,8 +3,8 @@
 use super::leases::{LeaseKey, Progress, Stop, StopReceiver};
 use super::results::Report;
 use super::{Agent, report};
-use crate::logs;
 use crate::runtime::Ending;
+use crate::{logs, metrics};
 use jobplane_protocol::{LeasedExecution, limits};
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long a result waits for the log before it. The log goes on afterwards for as long as the
 /// controller takes lines of an attempt that has ended.
@@ -31,8 +31,12 @@ pub(super) async fn attempt(
 ) {
     let (execution_id, attempt) = (leased.execution_id, leased.attempt);
     let leases = agent.leases.clone();
+    let began = Instant::now();
+    metrics::attempt_began();
     let ending = contained(run(agent, leased, key, stop.clone())).await;
-    if *stop.borrow() == Some(Stop::Lost) {
+    let lost = *stop.borrow() == Some(Stop::Lost);
+    metrics::attempt_ended((!lost).then_some(ending.outcome), began.elapsed());
+    if lost {
         return;
     }
     tracing::info!(%execution_id, attempt, outcome = ?ending.outcome, error = ending.error, "ended");
@@ -48,6 +52,7 @@ async fn run(agent: Arc<Agent>, leased: LeasedExecution, key: LeaseKey, stop: St
     let ending = agent.runtime.run(&leased, &mut log, progress, stop).await;
     if ending.unstarted {
         agent.starts_fail.store(true, Ordering::Relaxed);
+        agent.health.starts(false);
     }
     log.close();
     flush(&agent, shipping, key).await;

@@ -2,7 +2,7 @@
 
 use super::leases::Stop;
 use super::{Agent, fitting};
-use crate::{Backoff, Error};
+use crate::{Backoff, Error, metrics};
 use jobplane_protocol::{HeartbeatItem, HeartbeatsRequest, HeartbeatsResponse, LeaseState, limits};
 use rand::Rng;
 use std::sync::Arc;
@@ -48,6 +48,7 @@ pub(super) async fn keep_leases(agent: Arc<Agent>) {
             let count = batch.len();
             if let Err(error) = agent.renew(batch).await {
                 failed = true;
+                metrics::heartbeats_failed();
                 tracing::warn!(%error, leases = count, "heartbeats were not answered; the jobs go on");
             }
         }

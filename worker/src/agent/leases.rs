@@ -1,5 +1,6 @@
 //! The leases that this worker holds: what heartbeats renew, and how a job is told to stop.
 
+use crate::metrics;
 use jobplane_protocol::{Checks, ExecutionId, HeartbeatItem, HeartbeatRequest, Json, LeaseId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,6 +65,7 @@ impl Leases {
     /// Ends a lease that the controller has given up: the job stops and nothing is reported.
     pub(crate) fn lose(&self, key: &LeaseKey) {
         if let Some(held) = self.held().remove(key) {
+            metrics::lease_lost();
             tracing::info!(execution_id = %key.0, "the lease is lost");
             held.stop.send_replace(Some(Stop::Lost));
         }

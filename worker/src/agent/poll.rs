@@ -4,6 +4,7 @@ use super::attempt::attempt;
 use super::leases::LeaseKey;
 use super::results::Report;
 use super::{Agent, reached, report};
+use crate::metrics::{self, Dequeue};
 use crate::{Backoff, Error, Shutdown};
 use jobplane_protocol::{DequeueRequest, DequeueResponse, ErrorCode, LeaseId, limits};
 use std::pin::pin;
@@ -91,6 +92,9 @@ pub(super) async fn poll(
             () = sleep(wait) => {}
             () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
         }
+        if !agent.starts_fail.load(Ordering::Relaxed) {
+            agent.health.starts(true);
+        }
     }
 }
 
@@ -127,7 +131,10 @@ impl Agent {
             let call = self.client.post("/internal/executions/dequeue").json(&request).once();
             let error = tokio::select! {
                 answer = call.send() => match answer {
-                    Ok(answer) => return Ok(Some((answer, may_have_arrived))),
+                    Ok(answer) => {
+                        self.heard(&answer);
+                        return Ok(Some((answer, may_have_arrived)));
+                    }
                     Err(error) => error,
                 },
                 () = &mut out_of_time => {
@@ -135,6 +142,8 @@ impl Agent {
                     break;
                 }
             };
+            metrics::dequeued(Dequeue::Failed, 0);
+            self.health.heard(false);
             if error.code() == Some(ErrorCode::LeaseIdTaken) {
                 request.lease_id = LeaseId::random();
             } else if !answered && error.status().is_some() {
@@ -162,6 +171,12 @@ impl Agent {
             tracing::warn!("a dequeue was not answered: what it may have brought expires with its lease");
         }
         Ok(None)
+    }
+
+    fn heard(&self, answer: &DequeueResponse) {
+        let count = answer.executions.len();
+        metrics::dequeued(if count == 0 { Dequeue::Empty } else { Dequeue::Work }, count);
+        self.health.heard(true);
     }
 
     fn dequeue_request(&self, limit: usize) -> DequeueRequest {
@@ -199,6 +214,7 @@ impl Agent {
                     tokio::spawn(attempt(agent, results, leased, key, stop, slot));
                 }
                 _ => {
+                    metrics::attempt_unbegun();
                     tracing::info!(execution_id = %key.0, "released unstarted");
                     tokio::spawn(async move { report(&agent.leases, &results, Report::released(key)).await });
                 }

@@ -6,6 +6,7 @@ mod report;
 pub(super) use report::Report;
 
 use super::{Agent, fitting};
+use crate::metrics::{self, Delivery};
 use crate::{Backoff, Error};
 use jobplane_protocol::{ErrorCode, ResultAnswer, ResultsRequest, ResultsResponse, limits};
 use std::collections::VecDeque;
@@ -62,6 +63,7 @@ pub(super) async fn deliver(agent: Arc<Agent>, mut queue: mpsc::Receiver<Report>
             Err(error) => {
                 let wait = failures.next_wait().max(error.pause());
                 tracing::warn!(%error, results = batch.len(), ?wait, "results were not taken");
+                metrics::results_again(batch.len());
                 put_back(batch, &mut due);
                 Some(wait)
             }
@@ -131,19 +133,26 @@ impl Agent {
         let key = report.key();
         let detail = answer.detail.as_deref().unwrap_or("the controller does not say why");
         match answer.error_code {
-            None => self.leases.remove(&key),
+            None => {
+                metrics::result_answered(Delivery::Taken);
+                self.leases.remove(&key);
+            }
             Some(ErrorCode::LeaseLost | ErrorCode::ExecutionNotFound) => {
+                metrics::result_answered(Delivery::Late);
                 tracing::info!(execution_id = %key.0, "the result came after the lease was lost");
                 self.leases.remove(&key);
             }
             Some(ErrorCode::Internal | ErrorCode::Unavailable | ErrorCode::RateLimited) => {
+                metrics::results_again(1);
                 return Settled::Waits(report);
             }
             Some(code) if report.replaced => {
+                metrics::result_answered(Delivery::Refused);
                 tracing::error!(execution_id = %key.0, ?code, detail, "gave up; the lease will expire");
                 self.leases.remove(&key);
             }
             Some(code) => {
+                metrics::result_answered(Delivery::Refused);
                 tracing::warn!(execution_id = %key.0, ?code, detail, "the result was refused");
                 return Settled::Replaced(report.refused(detail));
             }

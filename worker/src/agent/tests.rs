@@ -114,6 +114,7 @@ pub(super) fn settings(url: &str, drain_seconds: u32) -> Settings {
         env_allow: Vec::new(),
         jobs: JobSettings::default(),
         worker_id: Some("tested".to_owned()),
+        metrics_addr: None,
         log_format: Some(LogFormat::Pretty),
     }
 }

@@ -3,7 +3,7 @@
 use super::answer::{Failure, read};
 use super::{Client, RetryPolicy};
 use crate::error::with_causes;
-use crate::{Backoff, Error};
+use crate::{Backoff, Error, metrics};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Serialize;
@@ -180,12 +180,15 @@ impl Call {
             }
             None => {}
         }
-        match request.send().await {
-            Ok(response) => read(url, response).await,
+        let began = Instant::now();
+        let (status, answer) = match request.send().await {
+            Ok(response) => (Some(response.status()), read(url, response).await),
             Err(error) if error.is_builder() => {
-                Err(Failure::Final(Error::Configuration(with_causes(&error))))
+                return Err(Failure::Final(Error::Configuration(with_causes(&error))));
             }
-            Err(error) => Err(Failure::transport(&error)),
-        }
+            Err(error) => (None, Err(Failure::transport(&error))),
+        };
+        metrics::request(&self.path, status, began.elapsed());
+        answer
     }
 }

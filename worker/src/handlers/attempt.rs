@@ -34,6 +34,7 @@ pub(super) async fn run(
     let input = leased.input.take();
     let context = Context::new(leased, progress, sender, told);
     let mut task = JoinSet::new();
+    log.begin();
     // Within the task, so that a panic while the input is read is contained too.
     task.spawn(async move { handler(context, input).await }.in_current_span());
     let (is_over, over) = oneshot::channel();

@@ -2,7 +2,7 @@
 
 use super::{Buffered, lost_line};
 use crate::agent::{LeaseKey, Leases};
-use crate::{Backoff, Client, Error};
+use crate::{Backoff, Client, Error, metrics};
 use jobplane_protocol::{ErrorCode, LogLine, LogsRequest, LogsResponse, limits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,6 +105,7 @@ impl Shipper {
         while !lines.is_empty() {
             let error = match self.send(&lines).await {
                 Ok(LogsResponse { next_seq }) => {
+                    metrics::lines_shipped(lines.len());
                     self.next_seq = next_seq;
                     return Shipped::Settled;
                 }
@@ -117,6 +118,7 @@ impl Shipper {
                 }
                 _ if matches!(error.status(), Some(400 | 404 | 409 | 413 | 422)) => {
                     tracing::warn!(%error, execution_id = %self.key.0, "a log chunk was refused");
+                    metrics::lines_lost(lines.len());
                     let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
                     self.lost.fetch_add(count, Ordering::Relaxed);
                     return Shipped::Settled;
@@ -142,6 +144,7 @@ impl Shipper {
     fn resync(&mut self, expected: i64, lines: &mut Vec<LogLine>) {
         tracing::warn!(execution_id = %self.key.0, expected, ours = self.next_seq, "the log was out of step");
         let known = usize::try_from(expected - self.next_seq).unwrap_or(0).min(lines.len());
+        metrics::lines_shipped(known);
         lines.drain(..known);
         self.next_seq = expected;
     }

@@ -8,6 +8,7 @@ use jobplane_protocol::limits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ impl Default for WorkerBuilder {
                 worker_id: None,
                 drain: Duration::from_secs(DRAIN_SECONDS.into()),
                 kill_grace: Duration::from_secs(KILL_GRACE_SECONDS.into()),
+                metrics_addr: None,
             },
             handlers: Handlers::default(),
         }
@@ -71,6 +73,12 @@ impl WorkerBuilder {
     /// The worker's name for people, at most 200 bytes; host name and process id unless it is said.
     pub fn worker_id(mut self, name: impl Into<String>) -> Self {
         self.options.worker_id = Some(name.into());
+        self
+    }
+
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; nowhere unless it is said.
+    pub fn metrics_addr(mut self, address: SocketAddr) -> Self {
+        self.options.metrics_addr = Some(address);
         self
     }
 

@@ -17,14 +17,15 @@ use tokio::sync::watch;
 const STOP_GRACE: Duration = Duration::from_secs(15);
 /// How long a worker that is to end at once may take to stop its jobs.
 const LAST_GRACE: Duration = Duration::from_secs(2);
-/// Variables of ours that a worker must not have: the database's and other people's tokens, and a second place
-/// for its own.
-const WITHHELD: [&str; 5] = [
+/// Variables of ours that a worker must not have: the database's and other people's tokens, a second place for its
+/// own, and what only one of several workers can have.
+const WITHHELD: [&str; 6] = [
     "DATABASE_URL",
     "JOBPLANE_ADMIN_TOKEN",
     "JOBPLANE_TOKEN",
     "JOBPLANE_WORKER_TOKEN_FILE",
     "JOBPLANE_WORKER_ID",
+    "JOBPLANE_METRICS_ADDR",
 ];
 
 /// How every worker of a fleet is started.
