@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true.
@@ -17,6 +18,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 struct Watched {
     worker: Worker,
     address: String,
+    /// What it logs from there on.
+    log: Receiver<Value>,
 }
 
 impl Watched {
@@ -27,14 +30,14 @@ impl Watched {
                 .env("JOBPLANE_DRAIN_SECONDS", "600")
                 .stderr(Stdio::piped());
         });
-        let mut lines = BufReader::new(worker.process.stderr.take().unwrap()).lines();
-        let address = lines.find_map(|line| {
-            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            (line["message"] == "listening").then(|| text(&line["address"]))
+        let lines = BufReader::new(worker.process.stderr.take().unwrap()).lines();
+        let (sender, log) = channel();
+        // Read to its end, or it would fill the pipe; a test that is over does not mind.
+        std::thread::spawn(move || {
+            lines.for_each(|line| drop(sender.send(serde_json::from_str(&line.unwrap()).unwrap())));
         });
-        // What it says later must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { worker, address: address.unwrap() }
+        let address = log.iter().find(|line: &Value| line["message"] == "listening").unwrap();
+        Self { worker, address: text(&address["address"]), log }
     }
 
     async fn page(&self, path: &str) -> (u16, String) {
@@ -177,6 +180,31 @@ async fn a_worker_is_ready_until_it_drains_and_lives_until_it_has_ended() {
     cell.post(&format!("/executions/{id}/cancel"), &cell.tenant, json!({})).await.ok();
     assert!(watched.end().await);
     assert!(!says_it_is_well(&watched.address));
+}
+
+#[tokio::test]
+async fn every_line_about_an_attempt_says_which_and_in_which_trace() {
+    let cell = Cell::new().await;
+    let job = cell.new_job(json!({ "command": ["sh", "-c", "exit 3"] })).await;
+    let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let asked = reqwest::Client::new()
+        .post(format!("{}/jobs/{job}/run", cell.url))
+        .bearer_auth(&cell.tenant)
+        .header("traceparent", format!("00-{trace_id}-00f067aa0ba902b7-01"))
+        .json(&json!({}));
+    let asked: Value = asked.send().await.unwrap().json().await.unwrap();
+    let watched = Watched::start(&cell.url, &cell.worker);
+    watched
+        .until("/metrics", |_, scrape| {
+            value(scrape, r#"jobplane_worker_results_total{result="taken"}"#) >= 1.0
+        })
+        .await;
+    let lines: Vec<_> = watched.log.try_iter().collect();
+    let ended = lines.iter().find(|line| line["message"] == "ended").unwrap();
+    assert_eq!(ended["outcome"], "Failed");
+    assert_eq!(ended["execution_id"], asked["execution_id"]);
+    assert_eq!((&ended["attempt"], &ended["trace_id"]), (&json!(1), &json!(trace_id)));
+    assert!(!text(&ended["lease_id"]).is_empty());
 }
 
 #[tokio::test]

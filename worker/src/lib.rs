@@ -58,6 +58,7 @@ mod settings;
 mod shutdown;
 #[cfg(test)]
 mod stub;
+mod trace;
 mod worker;
 
 pub use backoff::Backoff;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 /// How long a result waits for the log before it. The log goes on afterwards for as long as the
 /// controller takes lines of an attempt that has ended.
@@ -29,7 +30,6 @@ pub(super) async fn attempt(
     stop: StopReceiver,
     slot: OwnedSemaphorePermit,
 ) {
-    let (execution_id, attempt) = (leased.execution_id, leased.attempt);
     let leases = agent.leases.clone();
     let began = Instant::now();
     metrics::attempt_began();
@@ -39,7 +39,7 @@ pub(super) async fn attempt(
     if lost {
         return;
     }
-    tracing::info!(%execution_id, attempt, outcome = ?ending.outcome, error = ending.error, "ended");
+    tracing::info!(outcome = ?ending.outcome, error = ending.error, "ended");
     report(&leases, &results, Report::new(key, ending)).await;
     drop(slot);
 }
@@ -47,7 +47,7 @@ pub(super) async fn attempt(
 /// The job and its log, to the end of both.
 async fn run(agent: Arc<Agent>, leased: LeasedExecution, key: LeaseKey, stop: StopReceiver) -> Ending {
     let (mut log, shipper) = logs::open(agent.client.clone(), agent.leases.clone(), key);
-    let shipping = tokio::spawn(shipper.ship());
+    let shipping = tokio::spawn(shipper.ship().in_current_span());
     let progress = Progress::new(agent.leases.clone(), key);
     let ending = agent.runtime.run(&leased, &mut log, progress, stop).await;
     if ending.unstarted {
@@ -55,32 +55,33 @@ async fn run(agent: Arc<Agent>, leased: LeasedExecution, key: LeaseKey, stop: St
         agent.health.starts(false);
     }
     log.close();
-    flush(&agent, shipping, key).await;
+    flush(&agent, shipping).await;
     ending
 }
 
 /// Runs an attempt to its ending, also when a fault of the worker's own ends it: a lease that nobody answers for would
 /// be renewed for as long as the worker lives. What the attempt had started ends with it.
 async fn contained(attempt: impl Future<Output = Ending> + Send + 'static) -> Ending {
-    tokio::spawn(attempt).await.unwrap_or_else(|fault| {
+    tokio::spawn(attempt.in_current_span()).await.unwrap_or_else(|fault| {
         tracing::error!(%fault, "an attempt was ended by a fault of this worker");
         Ending::failed("the worker had a fault of its own; its log has more")
     })
 }
 
-async fn flush(agent: &Arc<Agent>, mut shipping: JoinHandle<()>, key: LeaseKey) {
+async fn flush(agent: &Arc<Agent>, mut shipping: JoinHandle<()>) {
     if timeout(FLUSH_TIMEOUT, &mut shipping).await.is_ok() {
         return;
     }
     let agent = agent.clone();
     agent.late_logs.send_modify(|logs| *logs += 1);
-    tokio::spawn(async move {
+    let late = async move {
         if timeout(LOG_GRACE, &mut shipping).await.is_err() {
             shipping.abort();
-            tracing::warn!(execution_id = %key.0, "the end of the log could not be delivered");
+            tracing::warn!("the end of the log could not be delivered");
         }
         agent.late_logs.send_modify(|logs| *logs -= 1);
-    });
+    };
+    tokio::spawn(late.in_current_span());
 }
 
 /// Waits for the logs that are not delivered yet, for as long as the controller would take them.
@@ -95,7 +96,7 @@ pub(super) async fn late_logs(agent: &Agent) {
 mod tests {
     use super::*;
     use crate::agent::tests::agent;
-    use jobplane_protocol::{ExecutionId, LeaseId, Outcome};
+    use jobplane_protocol::Outcome;
     use std::sync::atomic::AtomicBool;
     use tokio::time::sleep;
 
@@ -115,7 +116,7 @@ mod tests {
             sleep(FLUSH_TIMEOUT + LOG_GRACE / 2).await;
             says.store(true, Ordering::Relaxed);
         });
-        flush(&agent, shipping, (ExecutionId(LeaseId::random().0), LeaseId::random())).await;
+        flush(&agent, shipping).await;
         assert!(!delivered.load(Ordering::Relaxed), "the result does not wait for it");
         late_logs(&agent).await;
         assert!(delivered.load(Ordering::Relaxed));

@@ -5,6 +5,7 @@ use jobplane_protocol::{Checks, ExecutionId, HeartbeatItem, HeartbeatRequest, Js
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+use tracing::Span;
 
 /// One attempt: an execution, and the lease that this worker has on it.
 pub(crate) type LeaseKey = (ExecutionId, LeaseId);
@@ -27,6 +28,8 @@ pub(crate) type StopReceiver = watch::Receiver<Option<Stop>>;
 #[derive(Debug)]
 struct Held {
     stop: watch::Sender<Option<Stop>>,
+    /// Of its attempt.
+    span: Span,
     /// What the next heartbeat has to tell.
     progress: Option<Json>,
 }
@@ -38,10 +41,10 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// Begins to hold a lease.
+    /// Begins to hold a lease, within the span of its attempt.
     pub(crate) fn add(&self, key: LeaseKey) -> StopReceiver {
         let (stop, receiver) = watch::channel(None);
-        self.held().insert(key, Held { stop, progress: None });
+        self.held().insert(key, Held { stop, span: Span::current(), progress: None });
         receiver
     }
 
@@ -66,7 +69,7 @@ impl Leases {
     pub(crate) fn lose(&self, key: &LeaseKey) {
         if let Some(held) = self.held().remove(key) {
             metrics::lease_lost();
-            tracing::info!(execution_id = %key.0, "the lease is lost");
+            held.span.in_scope(|| tracing::info!("the lease is lost"));
             held.stop.send_replace(Some(Stop::Lost));
         }
     }

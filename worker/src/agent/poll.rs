@@ -5,7 +5,7 @@ use super::leases::LeaseKey;
 use super::results::Report;
 use super::{Agent, reached, report};
 use crate::metrics::{self, Dequeue};
-use crate::{Backoff, Error, Shutdown};
+use crate::{Backoff, Error, Shutdown, trace};
 use jobplane_protocol::{DequeueRequest, DequeueResponse, ErrorCode, LeaseId, limits};
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::sleep;
+use tracing::Instrument;
 
 /// After the nth empty answer in a row (n from 0) the next question comes after
 /// `max(poll_after_ms, uniform(0, min(IDLE_CAP, IDLE_BASE × 2ⁿ)))`.
@@ -207,16 +208,20 @@ impl Agent {
         });
         for leased in answer.executions {
             let key: LeaseKey = (leased.execution_id, answer.lease_id);
-            let stop = self.leases.add(key);
+            let span = trace::attempt(&leased, key);
+            let stop = span.in_scope(|| self.leases.add(key));
             let (agent, results) = (self.clone(), results.clone());
             match slots.split(1) {
                 Some(slot) if !draining => {
-                    tokio::spawn(attempt(agent, results, leased, key, stop, slot));
+                    tokio::spawn(attempt(agent, results, leased, key, stop, slot).instrument(span));
                 }
                 _ => {
                     metrics::attempt_unbegun();
-                    tracing::info!(execution_id = %key.0, "released unstarted");
-                    tokio::spawn(async move { report(&agent.leases, &results, Report::released(key)).await });
+                    let released = async move {
+                        tracing::info!("released unstarted");
+                        report(&agent.leases, &results, Report::released(key)).await;
+                    };
+                    tokio::spawn(released.instrument(span));
                 }
             }
         }

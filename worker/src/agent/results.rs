@@ -131,6 +131,8 @@ impl Agent {
     /// Acts on the answer to one result.
     fn settle(&self, report: Report, answer: &ResultAnswer) -> Settled {
         let key = report.key();
+        let span = report.span.clone();
+        let _entered = span.enter();
         let detail = answer.detail.as_deref().unwrap_or("the controller does not say why");
         match answer.error_code {
             None => {
@@ -139,7 +141,7 @@ impl Agent {
             }
             Some(ErrorCode::LeaseLost | ErrorCode::ExecutionNotFound) => {
                 metrics::result_answered(Delivery::Late);
-                tracing::info!(execution_id = %key.0, "the result came after the lease was lost");
+                tracing::info!("the result came after the lease was lost");
                 self.leases.remove(&key);
             }
             Some(ErrorCode::Internal | ErrorCode::Unavailable | ErrorCode::RateLimited) => {
@@ -148,12 +150,12 @@ impl Agent {
             }
             Some(code) if report.replaced => {
                 metrics::result_answered(Delivery::Refused);
-                tracing::error!(execution_id = %key.0, ?code, detail, "gave up; the lease will expire");
+                tracing::error!(?code, detail, "gave up; the lease will expire");
                 self.leases.remove(&key);
             }
             Some(code) => {
                 metrics::result_answered(Delivery::Refused);
-                tracing::warn!(execution_id = %key.0, ?code, detail, "the result was refused");
+                tracing::warn!(?code, detail, "the result was refused");
                 return Settled::Replaced(report.refused(detail));
             }
         }

@@ -117,7 +117,7 @@ impl Shipper {
                     self.resync(expected, &mut lines);
                 }
                 _ if matches!(error.status(), Some(400 | 404 | 409 | 413 | 422)) => {
-                    tracing::warn!(%error, execution_id = %self.key.0, "a log chunk was refused");
+                    tracing::warn!(%error, "a log chunk was refused");
                     metrics::lines_lost(lines.len());
                     let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
                     self.lost.fetch_add(count, Ordering::Relaxed);
@@ -125,7 +125,7 @@ impl Shipper {
                 }
                 _ => {
                     let wait = failures.next_wait().max(error.pause());
-                    tracing::debug!(%error, execution_id = %self.key.0, ?wait, "a log chunk was not taken");
+                    tracing::debug!(%error, ?wait, "a log chunk was not taken");
                     sleep(wait).await;
                 }
             }
@@ -142,7 +142,7 @@ impl Shipper {
     /// Goes on from the number that the controller expects. Lines that it has already are not sent
     /// again; where it is behind, what it misses was settled and is not here any more.
     fn resync(&mut self, expected: i64, lines: &mut Vec<LogLine>) {
-        tracing::warn!(execution_id = %self.key.0, expected, ours = self.next_seq, "the log was out of step");
+        tracing::warn!(expected, ours = self.next_seq, "the log was out of step");
         let known = usize::try_from(expected - self.next_seq).unwrap_or(0).min(lines.len());
         metrics::lines_shipped(known);
         lines.drain(..known);

@@ -3,11 +3,14 @@
 use crate::agent::LeaseKey;
 use crate::runtime::Ending;
 use jobplane_protocol::{ResultItem, limits};
+use tracing::Span;
 
 /// A result on its way.
 #[derive(Debug)]
 pub(in crate::agent) struct Report {
     pub(super) item: ResultItem,
+    /// Of its attempt.
+    pub(super) span: Span,
     /// Of the item as JSON, with the comma after it.
     pub(super) bytes: usize,
     /// Whether this already is what is said in place of a result that was refused.
@@ -15,7 +18,7 @@ pub(in crate::agent) struct Report {
 }
 
 impl Report {
-    /// How an attempt ended.
+    /// How an attempt ended, within its span.
     pub(in crate::agent) fn new((execution_id, lease_id): LeaseKey, ending: Ending) -> Self {
         let Ending { outcome, exit_code, error, result, retryable, retry_after_seconds, .. } = ending;
         let error = error.as_deref().map(sendable);
@@ -30,7 +33,7 @@ impl Report {
             retry_after_seconds,
         };
         let bytes = serde_json::to_vec(&item).map_or(0, |json| json.len() + 1);
-        Self { item, bytes, replaced: false }
+        Self { item, span: Span::current(), bytes, replaced: false }
     }
 
     /// An attempt that was never started goes back unspent.
