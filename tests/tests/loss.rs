@@ -1,6 +1,6 @@
 //! A worker that is stopped, killed, frozen or cut off in every phase of its work, and what becomes of that work.
 
-use crate::worker::{Trace, eventually, shell, until};
+use crate::worker::{Trace, ends_well, eventually, shell, until};
 use jobplane_tests::{Cell, Faults, Proxy, Worker, program, text};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -57,11 +57,6 @@ impl Line {
         self.cell.expire_leases().await;
         self.cell.fall_due().await;
     }
-}
-
-async fn ends_well(mut worker: Worker) {
-    eventually("the worker does not end", || worker.process.try_wait().unwrap().is_some()).await;
-    assert!(worker.process.wait().unwrap().success());
 }
 
 fn outcomes(execution: &Value) -> Vec<String> {

@@ -15,6 +15,7 @@ mod limits;
 mod loss;
 mod operators;
 mod paths;
+mod python;
 mod queue;
 mod requests;
 mod retention;

@@ -15,19 +15,20 @@ const EACH: usize = 5_000;
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// `jobplane dev` with three workers, in a directory of its own. It ends with the test.
-struct Dev {
+/// `jobplane dev` in a directory of its own. It ends with the test.
+pub(crate) struct Dev {
     process: Child,
     place: tempfile::TempDir,
-    access: Value,
+    pub(crate) access: Value,
 }
 
 impl Dev {
-    fn start() -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         let place = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(place.path().join("dev.log")).unwrap();
         let mut process = Command::new(program("jobplane"))
-            .args(["dev", "--json", "--port", "0", "--workers", "3", "--data-dir", "data"])
+            .args(["dev", "--json", "--port", "0", "--data-dir", "data"])
+            .args(flags)
             .current_dir(place.path())
             .env_remove("DATABASE_URL")
             .stdin(Stdio::null())
@@ -40,7 +41,7 @@ impl Dev {
         Self { process, place, access: serde_json::from_str(&line).unwrap() }
     }
 
-    fn tenant(&self) -> Client {
+    pub(crate) fn tenant(&self) -> Client {
         let key = self.access["tenant_key"].as_str().unwrap().to_owned();
         Client::new(self.access["url"].as_str().unwrap(), Credential::Value(key)).unwrap()
     }
@@ -52,7 +53,7 @@ impl Dev {
     }
 
     /// Stops it as Ctrl-C does, and says whether that went well.
-    fn stop(&mut self) -> bool {
+    pub(crate) fn stop(&mut self) -> bool {
         let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         self.process.wait().unwrap().success()
@@ -111,7 +112,7 @@ async fn ended(tenant: &Client, ids: &[ExecutionId], began: Instant) -> Vec<Valu
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn ten_thousand_executions_succeed_on_their_first_attempt_and_nothing_logs_an_error() {
-    let (mut dev, files, began) = (Dev::start(), files(), Instant::now());
+    let (mut dev, files, began) = (Dev::start(&["--workers", "3"]), files(), Instant::now());
     let tenant = dev.tenant();
     let nothing = ask(&tenant, "true", &["/bin/true"], vec![json!({}); EACH]).await;
     let script = r#"printf '"%.64s"' "$(sha256sum "$FILE")" > "$JOBPLANE_OUTPUT_DIR/result.json""#;

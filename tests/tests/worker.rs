@@ -168,6 +168,13 @@ pub(crate) async fn eventually(otherwise: &str, mut is_so: impl FnMut() -> bool)
     }
 }
 
+/// Waits until a worker that was asked to has ended, and well.
+pub(crate) async fn ends_well(mut worker: Worker) {
+    eventually("the worker does not end", || worker.process.try_wait().unwrap().is_some()).await;
+    let ended = worker.process.wait().unwrap();
+    assert!(ended.success(), "{ended}");
+}
+
 #[tokio::test]
 async fn a_worker_killed_with_sigkill_loses_nothing_and_leaves_nothing() {
     let cell = Cell::new().await;

@@ -37,6 +37,8 @@
 //! }
 //! ```
 //!
+//! Workers in other languages need no library: `docs/worker-protocol.md` has all that they must do.
+//!
 //! [`WorkerBuilder::handler`] says what becomes of inputs, outputs, errors and panics, [`Context`] what a handler
 //! knows and can say.
 
