@@ -1,5 +1,6 @@
 //! The OpenAPI 3.1 document, made from the table of routes and the types of the contract.
 
+use crate::routes::run::MAX_TRACEPARENT_BYTES;
 use crate::routes::{Answer, Caller, Route, table};
 use jobplane_protocol::Problem;
 use schemars::SchemaGenerator;
@@ -97,14 +98,19 @@ fn parameters(route: &Route, schemas: &mut SchemaGenerator) -> Value {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "The same key again within 24 hours answers what the first call was answered.",
-            "schema": {"type": "string", "maxLength": jobplane_protocol::limits::MAX_IDEMPOTENCY_KEY_BYTES},
+            "schema": header(jobplane_protocol::limits::MAX_IDEMPOTENCY_KEY_BYTES),
         }));
         parameters.push(json!({
             "name": "traceparent", "in": "header", "required": false,
-            "description": "The W3C trace context, handed on to the job.", "schema": {"type": "string"},
+            "description": "The W3C trace context, handed on to the job.", "schema": header(MAX_TRACEPARENT_BYTES),
         }));
     }
     Value::Array(parameters)
+}
+
+/// Visible ASCII, which a header may have blanks in but not around.
+fn header(max_bytes: usize) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": max_bytes, "pattern": "^[!-~]([ -~]*[!-~])?$"})
 }
 
 fn responses(route: &Route, schemas: &mut SchemaGenerator) -> Value {

@@ -1,6 +1,7 @@
 //! The operator's side: tenants, keys, worker tokens, queues, workers, health.
 
 use crate::job::present;
+use crate::schema::Name;
 use crate::{Check, Checks, ExecutionId, KeyId, Page, Priority, TenantId, TokenId, limits};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -11,18 +12,22 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct CreateTenant {
     /// Unique among tenants.
+    #[schemars(with = "Name")]
     pub name: String,
     /// Its share in the fair order against other tenants, 1 to 1,000; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_WEIGHT))]
     pub weight: Option<i32>,
     /// The highest priority it may ask for; 100 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_priority: Option<Priority>,
     /// At most so many of its executions run at once; no limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_RUNNING_LIMIT))]
     pub max_running: Option<i32>,
     /// Executions it may ask for per second, with a burst of one second's worth; no limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_RATE_PER_SECOND))]
     pub rate_limit_per_second: Option<i32>,
 }
 
@@ -32,9 +37,11 @@ pub struct CreateTenant {
 pub struct UpdateTenant {
     /// A new name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub name: Option<String>,
     /// A new weight, for executions asked for from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_WEIGHT))]
     pub weight: Option<i32>,
     /// A new highest priority, for executions asked for from now on. A run that names none has its job's, or this if it
     /// is lower.
@@ -42,9 +49,11 @@ pub struct UpdateTenant {
     pub max_priority: Option<Priority>,
     /// A new limit on how many run at once, or null for none.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_RUNNING_LIMIT))]
     pub max_running: Option<Option<i32>>,
     /// A new limit on executions asked for per second, or null for none.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_RATE_PER_SECOND))]
     pub rate_limit_per_second: Option<Option<i32>>,
 }
 
@@ -131,6 +140,7 @@ pub struct TenantSelf {
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     /// What it is for.
+    #[schemars(with = "Name")]
     pub name: String,
     /// When it stops working; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,12 +185,15 @@ pub struct CreatedKey {
 #[serde(deny_unknown_fields)]
 pub struct CreateWorkerToken {
     /// What it is for.
+    #[schemars(with = "Name")]
     pub name: String,
     /// The only queues it may take from; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Name>>", length(min = 1, max = limits::MAX_QUEUES), extend("uniqueItems" = true))]
     pub queues: Option<Vec<String>>,
     /// The only tenants whose executions it may hold; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = limits::MAX_TENANTS), extend("uniqueItems" = true))]
     pub tenant_ids: Option<Vec<TenantId>>,
     /// When it stops working; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

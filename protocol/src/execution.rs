@@ -1,5 +1,6 @@
 //! Executions: asking for them, looking at them, cancelling them, and the dead letters.
 
+use crate::schema::Env;
 use crate::{
     Check, Checks, ErrorCode, ExecutionId, JobId, Json, Page, Priority, Stream, TenantId, limits, object,
 };
@@ -101,6 +102,7 @@ pub struct RunRequest {
     pub priority: Option<Priority>,
     /// Variables over the job's, for this run.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Env>")]
     pub env: Option<BTreeMap<String, String>>,
 }
 
@@ -136,6 +138,7 @@ pub struct RunResponse {
 pub struct RunsRequest {
     /// What to run.
     #[serde(deserialize_with = "object::list")]
+    #[schemars(length(min = 1, max = limits::MAX_BATCH))]
     pub runs: Vec<RunRequest>,
 }
 
@@ -176,6 +179,7 @@ pub struct ExecutionQuery {
     pub created_before: Option<Timestamp>,
     /// Items per page, 1 to 1,000; 100 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_PAGE))]
     pub limit: Option<u32>,
     /// Where the previous page ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -296,6 +300,7 @@ pub struct LogQuery {
     pub after: Option<String>,
     /// Lines at most, 1 to 1,000; 100 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_PAGE))]
     pub limit: Option<u32>,
 }
 
@@ -366,6 +371,7 @@ pub struct RetryDeadLetters {
     pub failed_before: Option<Timestamp>,
     /// At most so many in this call, 1 to 1,000; 1,000 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_PAGE))]
     pub limit: Option<u32>,
 }
 

@@ -1,5 +1,6 @@
 //! Jobs: the definitions that executions are asked of.
 
+use crate::schema::{Command, Env, Name};
 use crate::{Check, Checks, JobId, Page, limits, object};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -39,12 +40,16 @@ impl From<Priority> for i16 {
 #[serde(deny_unknown_fields, default)]
 pub struct RetryPolicy {
     /// Tries before the execution is a dead letter, 1 to 100.
+    #[schemars(range(min = 1, max = limits::MAX_ATTEMPTS))]
     pub max_attempts: i32,
     /// The wait after the first failed try, in seconds.
+    #[schemars(range(min = 0, max = limits::MAX_BACKOFF_SECONDS))]
     pub backoff_seconds: i32,
     /// What each further wait is multiplied with, 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     pub backoff_factor: f64,
     /// The longest wait, in seconds.
+    #[schemars(range(min = 0, max = limits::MAX_BACKOFF_SECONDS))]
     pub backoff_cap_seconds: i32,
 }
 
@@ -57,29 +62,40 @@ impl Default for RetryPolicy {
 /// `POST /jobs`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [
+    { "required": ["command"], "properties": { "command": { "type": "array" } } },
+    { "required": ["image"], "properties": { "image": { "type": "string" } } },
+]))]
 pub struct CreateJob {
     /// Unique among the tenant's jobs that are not deleted.
+    #[schemars(with = "Name")]
     pub name: String,
     /// Program and arguments, no shell in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Command>")]
     pub command: Option<Vec<String>>,
     /// The image to run it in, for workers with the container runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub image: Option<String>,
     /// Variables that the job's process gets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "Env")]
     pub env: BTreeMap<String, String>,
     /// The queue its executions wait in; `default` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub queue: Option<String>,
     /// The priority of its executions unless a run says otherwise.
     #[serde(default)]
     pub priority: Priority,
     /// How long one attempt may take, in seconds, 1 to 604,800; 300 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_TIMEOUT_SECONDS))]
     pub timeout_seconds: Option<i32>,
     /// At most so many of this job run at once; no limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_RUNNING_LIMIT))]
     pub max_running: Option<i32>,
     /// How often it is tried.
     #[serde(default, deserialize_with = "object::object")]
@@ -92,27 +108,34 @@ pub struct CreateJob {
 pub struct UpdateJob {
     /// A new name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub name: Option<String>,
     /// A new command, or null for none.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Command>")]
     pub command: Option<Option<Vec<String>>>,
     /// A new image, or null for none.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub image: Option<Option<String>>,
     /// A new environment, replacing the whole old one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Env>")]
     pub env: Option<BTreeMap<String, String>>,
     /// The queue of executions asked for from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub queue: Option<String>,
     /// The priority of executions asked for from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// The time limit of attempts that start from now on, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_TIMEOUT_SECONDS))]
     pub timeout_seconds: Option<i32>,
     /// A new limit on how many run at once, or null for none.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_RUNNING_LIMIT))]
     pub max_running: Option<Option<i32>>,
     /// A new retry policy, replacing the whole old one.
     #[serde(deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]

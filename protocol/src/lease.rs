@@ -1,5 +1,6 @@
 //! The worker's calls: dequeue, heartbeat, result, logs. Each is safe to repeat and fenced by its lease.
 
+use crate::schema::{Name, Text};
 use crate::{
     Check, Checks, ErrorCode, ExecutionId, JobId, Json, LeaseId, Priority, Status, TenantId, limits, object,
 };
@@ -16,18 +17,23 @@ pub struct DequeueRequest {
     /// it still holds, and nothing new; a call that found nothing may take something when it is repeated.
     pub lease_id: LeaseId,
     /// The worker's own name, for people; at most 200 bytes.
+    #[schemars(with = "Name")]
     pub worker_id: String,
     /// How many executions at most, 1 to 1,000.
+    #[schemars(range(min = 1, max = limits::MAX_DEQUEUE))]
     pub limit: u32,
     /// The queues to take from, in this order. Absent: those of the token's scope, or `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Name>>", length(min = 1, max = limits::MAX_QUEUES), extend("uniqueItems" = true))]
     pub queues: Option<Vec<String>>,
     /// Only these tenants' executions. Absent: those of the token's scope, or everyone's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = limits::MAX_TENANTS), extend("uniqueItems" = true))]
     pub tenant_ids: Option<Vec<TenantId>>,
     /// How long the controller may hold an empty answer, in milliseconds, 0 to 20,000. A controller
     /// that cannot hold answers at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::MAX_WAIT_MS))]
     pub wait_ms: Option<u32>,
 }
 
@@ -150,6 +156,7 @@ pub struct HeartbeatItem {
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatsRequest {
     /// The leases to renew.
+    #[schemars(length(min = 1, max = limits::MAX_BATCH))]
     pub leases: Vec<HeartbeatItem>,
 }
 
@@ -215,6 +222,7 @@ pub struct ResultRequest {
     pub exit_code: Option<i32>,
     /// What went wrong, for people; at most 16 KB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Text>", length(max = limits::MAX_ERROR_BYTES))]
     pub error: Option<String>,
     /// What the job made: any JSON up to 1 MB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,6 +232,7 @@ pub struct ResultRequest {
     pub retryable: Option<bool>,
     /// The wait before the next try, in seconds, instead of the job's backoff.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::MAX_BACKOFF_SECONDS))]
     pub retry_after_seconds: Option<i32>,
 }
 
@@ -268,6 +277,7 @@ pub struct ResultItem {
     pub exit_code: Option<i32>,
     /// What went wrong, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Text>", length(max = limits::MAX_ERROR_BYTES))]
     pub error: Option<String>,
     /// What the job made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -277,6 +287,7 @@ pub struct ResultItem {
     pub retryable: Option<bool>,
     /// The wait before the next try, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::MAX_BACKOFF_SECONDS))]
     pub retry_after_seconds: Option<i32>,
 }
 
@@ -305,6 +316,7 @@ impl ResultItem {
 #[serde(deny_unknown_fields)]
 pub struct ResultsRequest {
     /// The results.
+    #[schemars(length(min = 1, max = limits::MAX_BATCH))]
     pub results: Vec<ResultItem>,
 }
 
@@ -363,9 +375,11 @@ pub struct LogsRequest {
     /// The lease it acts under.
     pub lease_id: LeaseId,
     /// The number of the first line, from 0 in each attempt.
+    #[schemars(range(min = 0, max = i32::MAX))]
     pub first_seq: i64,
     /// The lines: 1 to 10,000 of them, together at most 256 KB.
     #[serde(deserialize_with = "object::list")]
+    #[schemars(length(min = 1, max = limits::MAX_LOG_CHUNK_LINES))]
     pub lines: Vec<LogLine>,
 }
 

@@ -9,6 +9,7 @@ mod job;
 mod lease;
 pub mod limits;
 mod object;
+mod schema;
 mod token;
 
 pub use admin::*;
@@ -40,6 +41,7 @@ pub struct Page<T> {
 pub struct PageQuery {
     /// Items per page, 1 to 1,000; 100 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_PAGE))]
     pub limit: Option<u32>,
     /// Where the previous page ended.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -116,6 +116,47 @@ async fn a_value_of_a_type_that_its_schema_does_not_allow_is_refused_in_every_fi
 }
 
 #[tokio::test]
+async fn a_bound_that_a_schema_names_is_the_one_that_is_kept() {
+    let world = World::new().await;
+    let document = jobplane_functions::openapi_document();
+    let mut bounds = Vec::new();
+    for route in table().into_iter().filter(|route| route.takes.is_some()) {
+        let schema = schema_of(&document, &route);
+        for (field, schema) in schema["properties"].as_object().expect("properties") {
+            for (bound, step) in [("minimum", -1), ("maximum", 1)] {
+                bounds.extend(schema[bound].as_i64().map(|bound| (route.path, field.clone(), bound, step)));
+            }
+        }
+    }
+    assert!(bounds.len() > 20, "{bounds:?}");
+    let before = world.rows().await;
+    for at_the_bound in [false, true] {
+        for route in table().iter().filter(|route| route.takes.is_some()) {
+            let ask = world.ask(route);
+            let body = ask.body.as_ref().and_then(Value::as_object).expect("an object");
+            for (_, field, bound, step) in bounds.iter().filter(|(path, ..)| *path == route.path) {
+                let value = if at_the_bound { *bound } else { bound + step };
+                let reply = send(&world, route, &ask, with(body, field, &value.to_string())).await;
+                let what = format!("{} with {field} = {value}", name(route));
+                if at_the_bound {
+                    assert_ne!(reply.status, 422, "{what}: {}", reply.body);
+                } else {
+                    assert_refused(&reply, &what);
+                    assert!(
+                        reply.body["errors"].to_string().contains(field.as_str()),
+                        "{what}: {}",
+                        reply.body
+                    );
+                }
+            }
+        }
+        if !at_the_bound {
+            assert_eq!(world.rows().await, before);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_a_missing_and_a_doubled_field_are_refused_by_name_on_every_route() {
     let world = World::new().await;
     let document = jobplane_functions::openapi_document();

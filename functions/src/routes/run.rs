@@ -18,7 +18,7 @@ const RUN: &str = include_str!("../store/run.sql");
 const REPLAY: &str = include_str!("../store/run_replay.sql");
 
 /// A W3C `traceparent` has 55 characters; later versions may add some.
-const MAX_TRACEPARENT_BYTES: usize = 200;
+pub(crate) const MAX_TRACEPARENT_BYTES: usize = 200;
 
 /// Asks for one execution.
 pub(crate) async fn run(
