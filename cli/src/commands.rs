@@ -71,7 +71,7 @@ enum Command {
     #[command(flatten)]
     Admin(AdminCommand),
     /// Run a worker on this machine
-    Worker(worker::Args),
+    Worker(Box<worker::Args>),
     /// Keep URLs and tokens under names
     #[command(subcommand)]
     Profile(profile::Command),
@@ -139,7 +139,7 @@ pub async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Dev(args) => Ok(local::dev::run(args).await?),
         Command::Demo(args) => Ok(local::demo::run(args).await?),
-        Command::Worker(args) => Ok(worker::run(args).await?),
+        Command::Worker(args) => Ok(worker::run(*args).await?),
         Command::Profile(command) => Ok(profile::run(command, &globals, &Output::new(globals.output))?),
         Command::Completions(args) => Ok(completions::run(&args)?),
     }

@@ -3,12 +3,14 @@
 pub mod bench;
 mod cell;
 pub mod checker;
+mod engine;
 mod fleet;
 pub mod pooler;
 mod proxy;
 mod server;
 
 pub use cell::{Cell, Reply, seconds, text};
+pub use engine::{Engine, IMAGE};
 pub use fleet::{Worker, example, program};
 pub use proxy::{Faults, Proxy};
 pub use server::{connect, database, server};

@@ -5,6 +5,7 @@
 mod bad_input;
 mod cli;
 mod concurrency;
+mod containers;
 mod contract;
 mod executions;
 mod faults;

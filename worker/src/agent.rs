@@ -66,6 +66,7 @@ pub(crate) async fn run(
         None => None,
     };
     metrics::slots(agent.slot_count);
+    agent.runtime.begin().await?;
     tracing::info!(worker = agent.name, url = agent.client.base_url(), slots = agent.slot_count, "started");
     let ended = Parts::start(&agent, &phase).run(&agent, phase).await;
     tracing::info!(worker = agent.name, "stopped");

@@ -3,7 +3,7 @@
 use crate::agent::{Leases, Progress};
 use crate::client::Probed;
 use crate::runtime::Runtime;
-use crate::{Client, Error, Settings, logs};
+use crate::{Client, Error, RuntimeKind, Settings, logs};
 use jiff::{SignedDuration, Timestamp};
 use jobplane_protocol::{
     ErrorCode, ExecutionId, Health, HeartbeatItem, HeartbeatsRequest, HeartbeatsResponse, LeaseId,
@@ -156,23 +156,32 @@ async fn token(client: &Client) -> Finding {
     }
 }
 
-/// Whether this machine can run a job: this program, asked for its version.
+/// Whether this machine can run a job.
 async fn runtime(settings: &Settings, client: Client) -> Finding {
     let ran = async {
         let runtime = settings.runtime()?;
-        let program = std::env::current_exe()
-            .map_err(|error| Error::Configuration(format!("this program has no path: {error}")))?;
-        let leased = job(&program.to_string_lossy())
-            .map_err(|error| Error::Fault(format!("the job that tries it: {error}")))?;
-        Ok::<_, Error>(run(&*runtime, &leased, client).await)
+        runtime.begin().await?;
+        match settings.runtime {
+            RuntimeKind::Exec => try_exec(&*runtime, client).await,
+            // What image a job will have is not known here.
+            RuntimeKind::Container => Ok(format!("the engine at {} answers", settings.container.host())),
+        }
     };
     match ran.await {
+        Ok(detail) => Finding::good("runtime", detail),
         Err(error) => Finding::bad("runtime", error.to_string()),
-        Ok(None) => {
-            let place = std::env::temp_dir();
-            Finding::good("runtime", format!("a job was run, with its directory in {}", place.display()))
-        }
-        Ok(Some(why)) => Finding::bad("runtime", format!("no job can be run: {why}")),
+    }
+}
+
+/// Runs a job as any other: this program, asked for its version.
+async fn try_exec(runtime: &dyn Runtime, client: Client) -> Result<String, Error> {
+    let program = std::env::current_exe()
+        .map_err(|error| Error::Configuration(format!("this program has no path: {error}")))?;
+    let leased = job(&program.to_string_lossy())
+        .map_err(|error| Error::Fault(format!("the job that tries it: {error}")))?;
+    match run(runtime, &leased, client).await {
+        None => Ok(format!("a job was run, with its directory in {}", std::env::temp_dir().display())),
+        Some(why) => Err(Error::Configuration(format!("no job can be run: {why}"))),
     }
 }
 

@@ -2,9 +2,8 @@
 
 mod children;
 mod ending;
-mod environment;
+pub(crate) mod environment;
 mod limits;
-mod output;
 mod process;
 mod user;
 mod warden;
@@ -12,12 +11,12 @@ mod wardens;
 mod workspace;
 
 pub use limits::JobSettings;
-pub(crate) use output::split;
 pub use warden::warden;
 
 use crate::Error;
 use crate::agent::{Progress, StopReceiver};
 use crate::logs::LogWriter;
+use crate::output;
 use crate::runtime::{Ending, Runtime, time_limit};
 use jobplane_protocol::LeasedExecution;
 use process::Process;

@@ -1,6 +1,7 @@
 //! What every runtime does: it runs an attempt to its end, whatever that is, and says how it ended.
 
-use crate::agent::{Progress, StopReceiver};
+use crate::Error;
+use crate::agent::{Progress, Stop, StopReceiver};
 use crate::logs::LogWriter;
 use jobplane_protocol::{Json, LeasedExecution, Outcome};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,23 @@ pub(crate) trait Runtime: Send + Sync {
         progress: Progress,
         stop: StopReceiver,
     ) -> Pin<Box<dyn Future<Output = Ending> + Send + 'a>>;
+
+    /// Makes ready before the first dequeue: what cannot work at all is said at once.
+    fn begin(&self) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// The variables that tell a job which attempt it is. They come last, so that no job can claim to be another.
+pub(crate) fn identity(leased: &LeasedExecution) -> Vec<(&'static str, String)> {
+    let mut variables = vec![
+        ("JOBPLANE_EXECUTION_ID", leased.execution_id.to_string()),
+        ("JOBPLANE_ATTEMPT", leased.attempt.to_string()),
+        ("JOBPLANE_JOB_ID", leased.job.id.to_string()),
+        ("JOBPLANE_TENANT_ID", leased.tenant_id.to_string()),
+    ];
+    variables.extend(leased.traceparent.clone().map(|context| ("TRACEPARENT", context)));
+    variables
 }
 
 /// How long an attempt may run.
@@ -72,6 +90,28 @@ impl Ending {
     pub(crate) fn timed_out(limit: Duration, last_errors: &str) -> Self {
         let error = with_last_errors(&format!("timed out after {} s", limit.as_secs()), last_errors);
         Self { error: Some(error), ..Self::plain(Outcome::TimedOut) }
+    }
+
+    /// Stopped for this reason.
+    pub(crate) fn stopped(why: Stop) -> Self {
+        match why {
+            Stop::Cancel => Self::plain(Outcome::Cancelled),
+            // A lost lease is not reported at all.
+            Stop::Release | Stop::Lost => Self::released(),
+        }
+    }
+
+    /// Ended by itself, with this code.
+    pub(crate) fn exited(code: i32, result: Result<Option<Json>, String>, last_errors: &str) -> Self {
+        let exit_code = Some(code);
+        match (code, result) {
+            (0, Ok(result)) => Self { exit_code, result, ..Self::plain(Outcome::Succeeded) },
+            (0, Err(error)) => Self { exit_code, ..Self::impossible(error) },
+            _ => {
+                let error = with_last_errors(&format!("exit code {code}"), last_errors);
+                Self { exit_code, ..Self::failed(error) }
+            }
+        }
     }
 
     /// Failed, and every other try would.

@@ -1,5 +1,6 @@
 //! The worker's configuration: one struct, read from flags or the environment, in one place.
 
+use crate::container::{Container, ContainerSettings};
 use crate::exec::{Exec, JobSettings};
 use crate::options::{DRAIN_SECONDS, KILL_GRACE_SECONDS, MAX_KILL_GRACE_SECONDS, Options};
 use crate::runtime::Runtime;
@@ -62,6 +63,10 @@ pub struct Settings {
     #[command(flatten)]
     pub jobs: JobSettings,
 
+    /// What only containers need to know.
+    #[command(flatten)]
+    pub container: ContainerSettings,
+
     /// The worker's name for people, at most 200 bytes [default: host name and process id]
     #[arg(long, env = "JOBPLANE_WORKER_ID")]
     pub worker_id: Option<String>,
@@ -121,8 +126,9 @@ impl Settings {
         match self.runtime {
             RuntimeKind::Exec => Ok(Box::new(Exec::new(&self.env_allow, self.kill_grace(), &self.jobs)?)),
             RuntimeKind::Container => {
-                let detail = "the container runtime is not in this build; JOBPLANE_RUNTIME=exec is";
-                Err(Error::Configuration(detail.to_owned()))
+                let worker = self.options()?.name();
+                let container = Container::new(&self.container, &self.env_allow, self.kill_grace(), worker)?;
+                Ok(Box::new(container))
             }
         }
     }

@@ -5,7 +5,9 @@ use super::leases::Progress;
 use super::{Agent, Parts, phases};
 use crate::exec::tests::{execution, lines, takes_logs, without_means};
 use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
-use crate::{Credential, Error, JobSettings, LogFormat, RuntimeKind, Settings, Shutdown, Worker};
+use crate::{
+    ContainerSettings, Credential, Error, JobSettings, LogFormat, RuntimeKind, Settings, Shutdown, Worker,
+};
 use jobplane_protocol::{ErrorCode, ExecutionId, Json, LeaseId, LeasedExecution, Problem, limits};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -115,6 +117,7 @@ pub(super) fn settings(url: &str, drain_seconds: u32) -> Settings {
         jobs: JobSettings::default(),
         worker_id: Some("tested".to_owned()),
         metrics_addr: None,
+        container: ContainerSettings::default(),
         log_format: Some(LogFormat::Pretty),
     }
 }
@@ -512,12 +515,14 @@ async fn a_worker_that_is_refused_at_its_start_says_so_and_ends() {
 }
 
 #[tokio::test]
-async fn a_runtime_that_is_not_in_this_build_is_refused() {
+async fn a_container_engine_that_is_not_there_is_said_at_once() {
     let stub = controller(Vec::new(), |_| None).await;
     let (_shutdown, receiver) = watch::channel(Shutdown::Running);
-    let settings = Settings { runtime: RuntimeKind::Container, ..settings(&stub.url, 0) };
+    let container_host = Some("/no/such/socket".to_owned());
+    let container = ContainerSettings { container_host, ..ContainerSettings::default() };
+    let settings = Settings { runtime: RuntimeKind::Container, container, ..settings(&stub.url, 0) };
     let error = run(&settings, receiver).await.unwrap_err();
-    assert!(error.to_string().contains("not in this build"), "{error}");
+    assert!(error.to_string().contains("the container engine at /no/such/socket does not answer"), "{error}");
 }
 
 /// Progress, as large as it may be.

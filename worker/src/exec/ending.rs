@@ -3,9 +3,8 @@
 use super::limits::JobSettings;
 use super::process::Ended;
 use super::warden::Report;
-use crate::agent::Stop;
 use crate::runtime::{Ending, with_last_errors};
-use jobplane_protocol::{Json, Outcome};
+use jobplane_protocol::Json;
 use nix::libc;
 use nix::sys::signal::Signal;
 use std::io;
@@ -37,31 +36,23 @@ impl Ending {
         match ended {
             Ended::Itself(Some(Report::NotStarted(ending))) => ending,
             Ended::Itself(Some(Report::Ended { status, result })) => {
-                Self::exited(ExitStatus::from_raw(status), result, limits, last_errors)
+                Self::ended(ExitStatus::from_raw(status), result, limits, last_errors)
             }
             Ended::Itself(None) => Self::failed(with_last_errors("the job's warden was killed", last_errors)),
             Ended::TimedOut => Self::timed_out(limit, last_errors),
-            Ended::Stopped(Stop::Cancel) => Self::plain(Outcome::Cancelled),
-            // A lost lease is not reported at all.
-            Ended::Stopped(Stop::Release | Stop::Lost) => Self::released(),
+            Ended::Stopped(why) => Self::stopped(why),
         }
     }
 
-    fn exited(
+    fn ended(
         status: ExitStatus,
         result: Result<Option<Json>, String>,
         limits: &JobSettings,
         last_errors: &str,
     ) -> Self {
-        let exit_code = status.code();
-        match (exit_code, result) {
-            (Some(0), Ok(result)) => Self { exit_code, result, ..Self::plain(Outcome::Succeeded) },
-            (Some(0), Err(error)) => Self { exit_code, ..Self::impossible(error) },
-            (Some(code), _) => Self {
-                exit_code,
-                ..Self::failed(with_last_errors(&format!("exit code {code}"), last_errors))
-            },
-            (None, _) => Self::failed(with_last_errors(
+        match status.code() {
+            Some(code) => Self::exited(code, result, last_errors),
+            None => Self::failed(with_last_errors(
                 &format!("killed by {}", signal_name(status, limits)),
                 last_errors,
             )),
@@ -80,6 +71,7 @@ fn signal_name(status: ExitStatus, limits: &JobSettings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jobplane_protocol::Outcome;
 
     #[test]
     fn a_machine_without_processes_files_or_memory_costs_a_job_no_try() {

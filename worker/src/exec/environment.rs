@@ -2,6 +2,7 @@
 
 use super::user::JobUser;
 use super::workspace::Workspace;
+use crate::runtime;
 use jobplane_protocol::LeasedExecution;
 use std::ffi::{OsStr, OsString};
 use std::process::{Command, Stdio};
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 /// Variables of the worker that every job sees, beside `LC_*`.
 const ALLOWED: [&str; 3] = ["PATH", "LANG", "TZ"];
 /// What the names of the worker's own secrets begin with: allowed to no job, whatever the settings say.
-const SECRET_PREFIX: &str = "JOBPLANE_WORKER_TOKEN";
+pub(crate) const SECRET_PREFIX: &str = "JOBPLANE_WORKER_TOKEN";
 
 /// Of the worker's variables, the usual ones and those named in `allow`: what a warden has, and with
 /// it every job.
@@ -25,17 +26,11 @@ pub(super) fn command(program: &str, leased: &LeasedExecution, workspace: &Works
         .env("HOME", workspace.work())
         .env("TMPDIR", workspace.temporary())
         .envs(&leased.job.env)
-        .env("JOBPLANE_EXECUTION_ID", leased.execution_id.to_string())
-        .env("JOBPLANE_ATTEMPT", leased.attempt.to_string())
-        .env("JOBPLANE_JOB_ID", leased.job.id.to_string())
-        .env("JOBPLANE_TENANT_ID", leased.tenant_id.to_string())
+        .envs(runtime::identity(leased))
         .env("JOBPLANE_INPUT", workspace.input())
         .env("JOBPLANE_OUTPUT_DIR", workspace.output())
         .current_dir(workspace.work())
         .stdin(Stdio::null());
-    if let Some(traceparent) = &leased.traceparent {
-        command.env("TRACEPARENT", traceparent);
-    }
     command
 }
 

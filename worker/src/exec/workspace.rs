@@ -1,16 +1,14 @@
 //! An attempt's own directory: where it works, what it is given, what it leaves for its result.
 
 use super::user::JobUser;
-use jobplane_protocol::{Json, limits};
+use crate::result_file::{self, RESULT_FILE};
+use jobplane_protocol::Json;
 use nix::libc;
 use nix::unistd::chown;
 use std::fs::{self, DirBuilder};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-/// The file in the output directory that becomes the result.
-const RESULT_FILE: &str = "result.json";
 
 /// `work` (the working directory and HOME), `tmp`, `output` and `input.json`. Dropping it removes
 /// everything; what cannot be removed is left for the worker to see.
@@ -66,31 +64,23 @@ impl Workspace {
     /// What the job left as its result, `None` if nothing; or what is wrong with it.
     pub(super) fn result(&self) -> Result<Option<Json>, String> {
         let path = self.output().join(RESULT_FILE);
-        let unreadable = |error: io::Error| format!("{RESULT_FILE} cannot be read: {error}");
-        let no_file = || format!("{RESULT_FILE} is not a regular file");
         // A link is not followed, and a pipe or a device would never end.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let file = match fs::File::options().read(true).custom_flags(flags).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(no_file()),
-            Err(error) => return Err(unreadable(error)),
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(result_file::irregular()),
+            Err(error) => return Err(result_file::unreadable(&error)),
         };
-        let metadata = file.metadata().map_err(unreadable)?;
+        let metadata = file.metadata().map_err(|error| result_file::unreadable(&error))?;
         if !metadata.is_file() {
-            return Err(no_file());
+            return Err(result_file::irregular());
         }
         if self.uid.is_some_and(|uid| metadata.uid() != uid) {
             // Nor is a second name of a file that the job could not read.
             return Err(format!("{RESULT_FILE} does not belong to the job"));
         }
-        let most = limits::MAX_RESULT_BYTES;
-        let mut text = Vec::new();
-        file.take(most as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
-        if text.len() > most {
-            return Err(format!("{RESULT_FILE} is larger than {most} bytes"));
-        }
-        serde_json::from_slice(&text).map(Some).map_err(|error| format!("{RESULT_FILE} is not JSON: {error}"))
+        result_file::read(file).map(Some)
     }
 }
 

@@ -3,8 +3,8 @@
 use super::context::{Context, StopReason};
 use super::{Handler, Output};
 use crate::agent::{Progress, Stop, StopReceiver, stopped};
-use crate::exec::split;
 use crate::logs::LogWriter;
+use crate::output::split;
 use crate::runtime::{Ending, time_limit};
 use jobplane_protocol::{Checks, Json, LeaseId, LeasedExecution, Outcome, ResultRequest, Stream};
 use std::any::Any;

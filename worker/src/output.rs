@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -87,8 +86,8 @@ impl Sink<'_> {
 
 /// Logs both streams until they end, or until the job is gone and they fall silent. Gives back the
 /// last lines of standard error.
-pub(super) async fn pump(
-    (stdout, stderr): (Option<ChildStdout>, Option<ChildStderr>),
+pub(crate) async fn pump(
+    (stdout, stderr): (Option<impl AsyncRead + Unpin>, Option<impl AsyncRead + Unpin>),
     mut all_is_gone: oneshot::Receiver<()>,
     log: &mut LogWriter,
 ) -> String {

@@ -1,0 +1,319 @@
+//! Jobs in containers of a real engine: how each ends, what it may not do, and that no container is left of any.
+
+use super::worker::until;
+use jobplane_tests::{Cell, Engine, IMAGE, Worker, text};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a condition may take to come true.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A control plane and an engine.
+struct Stand {
+    cell: Cell,
+    engine: Engine,
+}
+
+impl Stand {
+    async fn new() -> Self {
+        let (cell, engine) = tokio::join!(Cell::new(), Engine::start());
+        Self { cell, engine }
+    }
+
+    /// A worker with this engine, and what a test has to say about its command besides.
+    fn worker(&self, more: impl FnOnce(&mut Command)) -> Worker {
+        Worker::start(&self.cell.url, &self.cell.worker, |command| {
+            command
+                .env("JOBPLANE_RUNTIME", "container")
+                .env("JOBPLANE_CONTAINER_HOST", self.engine.socket())
+                .env("JOBPLANE_CONTAINER_PULL", "never")
+                .env("JOBPLANE_KILL_GRACE_SECONDS", "1")
+                .env("SECRET_OF_THE_WORKER", "hidden")
+                .stderr(Stdio::null());
+            more(command);
+        })
+    }
+
+    /// Asks for a run of this script in the image.
+    async fn shell(&self, script: &str, more: Value) -> String {
+        let job = json!({"image": IMAGE, "command": ["sh", "-c", script]});
+        self.ask(merged(&job, &more)).await
+    }
+
+    /// Asks for a run of this job, which is tried once.
+    async fn ask(&self, job: Value) -> String {
+        let job = self.cell.new_job(merged(&json!({"retry": {"max_attempts": 1}}), &job)).await;
+        let body = json!({"input": {"n": 1.50}});
+        text(&self.cell.post(&format!("/jobs/{job}/run"), &self.cell.tenant, body).await.ok()["execution_id"])
+    }
+
+    async fn until(&self, id: &str, status: &str) -> Value {
+        until(&self.cell, id, status).await
+    }
+
+    /// Waits until the job has printed this.
+    async fn prints(&self, id: &str, line: &str) {
+        let began = Instant::now();
+        while !self.lines(id).await.iter().any(|(_, seen)| seen == line) {
+            assert!(
+                began.elapsed() < LIMIT,
+                "{id} has not printed {line}: {}",
+                self.cell.execution(id).await
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// What was logged, each line with its stream.
+    async fn lines(&self, id: &str) -> Vec<(String, String)> {
+        let logs = self.cell.get(&format!("/executions/{id}/logs"), &self.cell.tenant).await.ok();
+        let lines = logs["lines"].as_array().unwrap().iter();
+        lines.map(|line| (text(&line["stream"]), text(&line["text"]))).collect()
+    }
+
+    /// Waits until no container is left, nor a volume of one.
+    async fn nothing_is_left(&self) {
+        let began = Instant::now();
+        while !self.engine.is_empty().await {
+            assert!(began.elapsed() < LIMIT, "left: {:?}", self.engine.containers().await);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn merged(first: &Value, second: &Value) -> Value {
+    let mut all = first.clone();
+    all.as_object_mut().unwrap().extend(second.as_object().unwrap().clone());
+    all
+}
+
+fn none() -> Value {
+    json!({})
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn each_way_that_a_container_can_end_has_its_outcome() {
+    let stand = Stand::new().await;
+    let good = r#"echo out; echo err >&2; cat "$JOBPLANE_INPUT" > "$JOBPLANE_OUTPUT_DIR/result.json""#;
+    let good = stand.shell(good, none()).await;
+    let own = stand.ask(json!({"image": "jobplane-test", "command": null})).await;
+    let env = r#"test "$OWN" = mine && test "$JOBPLANE_ATTEMPT" = 1 && test -z "$SECRET_OF_THE_WORKER$JOBPLANE_WORKER_TOKEN""#;
+    let env = stand.shell(env, json!({"env": {"OWN": "mine"}})).await;
+    let bad = stand.shell("seq 1 9 >&2; exit 3", none()).await;
+    let killed = stand.shell("kill -KILL $$", none()).await;
+    let slow = stand.shell("trap '' TERM; while :; do sleep 0.1; done", json!({"timeout_seconds": 1})).await;
+    let no_image = stand.ask(none()).await;
+    let absent = stand.ask(json!({"image": "no-such-image"})).await;
+    let wrong = stand.ask(json!({"image": "../containers/x"})).await;
+    let missing = stand.ask(json!({"image": IMAGE, "command": ["/no/such/program"]})).await;
+    let _worker = stand.worker(|_| {});
+    assert_eq!(stand.until(&good, "SUCCEEDED").await["result"], json!({"n": 1.50}));
+    let mut lines = stand.lines(&good).await;
+    lines.sort();
+    assert_eq!(lines, [("stderr", "err"), ("stdout", "out")].map(|(a, b)| (a.to_owned(), b.to_owned())));
+    stand.until(&own, "SUCCEEDED").await;
+    assert_eq!(stand.lines(&own).await, [("stdout".to_owned(), "its own".to_owned())]);
+    stand.until(&env, "SUCCEEDED").await;
+    let bad = stand.until(&bad, "FAILED").await;
+    assert_eq!((&bad["exit_code"], &bad["error"]), (&json!(3), &json!("exit code 3: 5\n6\n7\n8\n9")));
+    let killed = stand.until(&killed, "FAILED").await;
+    assert_eq!((&killed["exit_code"], &killed["error"]), (&json!(137), &json!("killed by SIGKILL")));
+    let slow = stand.until(&slow, "FAILED").await;
+    assert_eq!(slow["attempts"][0]["outcome"], "timed_out");
+    assert_eq!(slow["error"], "timed out after 1 s");
+    for (id, error) in [
+        (no_image, "the job has no image"),
+        (absent, "this worker's engine has no image no-such-image:latest"),
+        (wrong, "../containers/x is not the name of an image"),
+    ] {
+        let seen = stand.until(&id, "FAILED").await;
+        assert!(text(&seen["error"]).starts_with(error), "{seen}");
+    }
+    let missing = stand.until(&missing, "FAILED").await;
+    assert!(text(&missing["error"]).contains("No such file or directory"), "{missing}");
+    stand.nothing_is_left().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn a_container_may_use_what_it_was_given_and_nothing_else() {
+    let stand = Stand::new().await;
+    let hungry = stand.shell("head -c 200000000 /dev/zero | tail", none()).await;
+    let network = stand.shell("ip -o link | wc -l", none()).await;
+    let writes =
+        stand.shell("echo a > /tmp/a && echo b > $JOBPLANE_OUTPUT_DIR/b && ! echo c > /c", none()).await;
+    let powers = stand.shell("grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status", none()).await;
+    let forks = "i=0; while [ $i -lt 40 ]; do sleep 600 & i=$((i+1)); done; echo all";
+    let forks = stand.shell(forks, none()).await;
+    let full = stand.shell("! head -c 3000000 /dev/zero > /tmp/a", none()).await;
+    let _worker = stand.worker(|command| {
+        command
+            .env("JOBPLANE_CONTAINER_MEMORY", "64m")
+            .env("JOBPLANE_CONTAINER_PIDS", "30")
+            .env("JOBPLANE_CONTAINER_TMP", "1m");
+    });
+    let hungry = stand.until(&hungry, "FAILED").await;
+    assert!(text(&hungry["error"]).contains("for want of memory"), "{hungry}");
+    stand.until(&network, "SUCCEEDED").await;
+    let out = |line: &str| ("stdout".to_owned(), line.to_owned());
+    assert_eq!(stand.lines(&network).await, [out("1")], "the loopback device alone");
+    stand.until(&writes, "SUCCEEDED").await;
+    stand.until(&full, "SUCCEEDED").await;
+    stand.until(&powers, "SUCCEEDED").await;
+    let none = "0000000000000000";
+    let powers = stand.lines(&powers).await;
+    assert_eq!(
+        powers,
+        [out(&format!("CapEff:\t{none}")), out(&format!("CapBnd:\t{none}")), out("NoNewPrivs:\t1")]
+    );
+    let forks = stand.until(&forks, "FAILED").await;
+    assert!(text(&forks["error"]).contains("fork"), "{forks}");
+    stand.nothing_is_left().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn a_result_that_is_no_file_of_its_size_is_refused_and_leads_nowhere() {
+    let stand = Stand::new().await;
+    let mut ids = Vec::new();
+    for (script, error) in [
+        ("echo '{' > result.json", "result.json is not JSON"),
+        ("head -c 1048577 /dev/zero > result.json", "result.json is larger than"),
+        ("mkfifo result.json", "result.json is not a regular file"),
+        ("mkdir result.json", "result.json is not a regular file"),
+    ] {
+        ids.push((stand.shell(&format!("cd $JOBPLANE_OUTPUT_DIR && {script}"), none()).await, error));
+    }
+    // An engine finds nothing, a link, or what the container itself could read: never a file of the machine's.
+    let machine = tempfile::tempdir().unwrap();
+    std::fs::write(machine.path().join("result.json"), r#""of the machine""#).unwrap();
+    let path = machine.path().display();
+    let outside = stand.shell(&format!("ln -s {path}/result.json $JOBPLANE_OUTPUT_DIR"), none()).await;
+    let elsewhere = format!("rm -r $JOBPLANE_OUTPUT_DIR; ln -s {path} $JOBPLANE_OUTPUT_DIR");
+    let elsewhere = stand.shell(&elsewhere, none()).await;
+    let _worker = stand.worker(|_| {});
+    for (id, error) in ids {
+        let seen = stand.until(&id, "FAILED").await;
+        assert!(text(&seen["error"]).starts_with(error), "{seen}");
+    }
+    for id in [outside, elsewhere] {
+        let began = Instant::now();
+        let mut seen = stand.cell.execution(&id).await;
+        while seen["finished_at"].is_null() {
+            assert!(began.elapsed() < LIMIT, "{seen}");
+            tokio::time::sleep(PAUSE).await;
+            seen = stand.cell.execution(&id).await;
+        }
+        assert!(seen["result"].is_null(), "{seen}");
+    }
+    stand.nothing_is_left().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn a_container_that_is_stopped_gets_sigterm_and_then_sigkill() {
+    let stand = Stand::new().await;
+    let polite =
+        stand.shell("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done", none()).await;
+    let stubborn = stand.shell("trap '' TERM; echo ready; while :; do sleep 0.1; done", none()).await;
+    // With an init process before it, a program that handles no signal hears SIGTERM.
+    let plain = stand.shell("echo ready; exec sleep 600", none()).await;
+    let given_back = stand.shell("echo ready; exec sleep 600", none()).await;
+    let taken = stand.shell("echo ready; exec sleep 600", none()).await;
+    let mut worker = stand.worker(|command| {
+        command.env("JOBPLANE_CONCURRENCY", "5");
+    });
+    for id in [&polite, &stubborn, &plain, &given_back, &taken] {
+        stand.prints(id, "ready").await;
+    }
+    for id in [&polite, &stubborn, &plain] {
+        stand.cell.post(&format!("/executions/{id}/cancel"), &stand.cell.tenant, none()).await.ok();
+    }
+    for id in [&polite, &stubborn, &plain] {
+        stand.until(id, "CANCELLED").await;
+    }
+    stand.prints(&polite, "bye").await;
+    let attempt = stand.cell.execution(&taken).await["attempt"].as_i64().unwrap();
+    stand.engine.remove(&format!("jobplane-{taken}-{attempt}")).await;
+    let seen = stand.until(&taken, "FAILED").await;
+    assert!(text(&seen["error"]).starts_with("the job's container was removed"), "{seen}");
+    worker.signal(Signal::SIGTERM);
+    let seen = stand.until(&given_back, "PENDING").await;
+    assert_eq!((&seen["tries"], &seen["attempts"][0]["outcome"]), (&json!(0), &json!("released")));
+    assert!(worker.process.wait().unwrap().success());
+    stand.nothing_is_left().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn what_a_killed_worker_left_is_removed_by_the_next_and_what_a_living_one_runs_stays() {
+    let stand = Stand::new().await;
+    let living = stand.shell("echo ready; exec sleep 600", none()).await;
+    let _other = stand.worker(|command| {
+        command.env("JOBPLANE_CONCURRENCY", "1");
+    });
+    stand.prints(&living, "ready").await;
+    let orphan = stand.shell("echo ready; exec sleep 600", none()).await;
+    let killed = stand.worker(|command| {
+        command.env("JOBPLANE_CONCURRENCY", "1");
+    });
+    stand.prints(&orphan, "ready").await;
+    drop(killed);
+    let label = |owner: &str, deadline: &str| json!({"jobplane.owner": owner, "jobplane.deadline": deadline});
+    let foreign = "00000000-0000-0000-0000-000000000000 pid:[1] 1 1";
+    stand.engine.make("foreign", label(foreign, "32503680000")).await;
+    stand.engine.make("past", label(foreign, "1000000000")).await;
+    stand.engine.make("unrelated", none()).await;
+    assert_eq!(stand.engine.containers().await.len(), 5);
+    let _next = stand.worker(|command| {
+        command.env("JOBPLANE_CONCURRENCY", "1");
+    });
+    let began = Instant::now();
+    while stand.engine.containers().await.len() > 3 {
+        assert!(began.elapsed() < LIMIT, "{:?}", stand.engine.containers().await);
+        tokio::time::sleep(PAUSE).await;
+    }
+    let mut left: Vec<_> =
+        stand.engine.containers().await.iter().map(|found| text(&found["Names"][0])).collect();
+    left.sort();
+    assert_eq!(left, ["/foreign".to_owned(), format!("/jobplane-{living}-1"), "/unrelated".to_owned()]);
+    // It still runs, and its end is heard.
+    assert_eq!(stand.cell.execution(&living).await["status"], "RUNNING");
+    stand.engine.kill(&format!("jobplane-{living}-1")).await;
+    assert_eq!(stand.until(&living, "FAILED").await["error"], "killed by SIGKILL");
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn an_attempt_removes_what_an_earlier_one_of_its_execution_left() {
+    let stand = Stand::new().await;
+    let script = r#"test "$JOBPLANE_ATTEMPT" = 2 && exit; echo ready; exec sleep 600"#;
+    let id = stand.shell(script, json!({"retry": {"max_attempts": 2}})).await;
+    let worker = stand.worker(|_| {});
+    stand.prints(&id, "ready").await;
+    // As one on another machine: what is known of it is only that a later attempt has begun.
+    worker.signal(Signal::SIGSTOP);
+    stand.cell.expire_leases().await;
+    stand.cell.fall_due().await;
+    let _next = stand.worker(|_| {});
+    stand.until(&id, "SUCCEEDED").await;
+    stand.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_engine_is_not_there_ends_at_once() {
+    let cell = Cell::new().await;
+    let mut worker = Worker::start(&cell.url, &cell.worker, |command| {
+        command
+            .env("JOBPLANE_RUNTIME", "container")
+            .env("JOBPLANE_CONTAINER_HOST", "tcp://127.0.0.1:1")
+            .stderr(Stdio::null());
+    });
+    assert!(!worker.process.wait().unwrap().success());
+    assert_eq!(cell.number("select count(*) from dequeues").await, 0);
+}
