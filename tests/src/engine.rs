@@ -25,6 +25,12 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
 "#;
+/// Registries on loopback need no certificate.
+const REGISTRIES: &str = r#"
+[[registry]]
+location = "127.0.0.1"
+insecure = true
+"#;
 const SERVICE: &str = r#"if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
 exec podman --storage-driver vfs --root "$0/root" --runroot "$0/run" --tmpdir "$0/tmp" system service --time 0 "unix://$0/s""#;
 
@@ -41,11 +47,13 @@ impl Engine {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         fs::write(path.join("containers.conf"), CONFIGURATION).expect("it can be written");
+        fs::write(path.join("registries.conf"), REGISTRIES).expect("it can be written");
         let log = fs::File::create(path.join("log")).expect("it can be written");
         let process = Command::new("unshare")
             .args(["-m", "sh", "-c", SERVICE])
             .arg(path)
             .env("CONTAINERS_CONF", path.join("containers.conf"))
+            .env("CONTAINERS_REGISTRIES_CONF", path.join("registries.conf"))
             // What watches over a container leaves a note where it was started when memory was short.
             .current_dir(path)
             // A Ctrl-C is for the test, which ends the engine in order.
@@ -73,11 +81,20 @@ impl Engine {
         listed.as_array().expect("a list").clone()
     }
 
+    /// The volumes that it has.
+    pub async fn volumes(&self) -> Vec<Value> {
+        let listed = self.call(Method::GET, "/volumes", None).await;
+        listed["Volumes"].as_array().cloned().unwrap_or_default()
+    }
+
     /// Whether it has no container, and no volume of one.
     pub async fn is_empty(&self) -> bool {
-        let volumes = self.call(Method::GET, "/volumes", None).await;
-        let volumes = volumes["Volumes"].as_array().map_or(0, Vec::len);
-        volumes == 0 && self.containers().await.is_empty()
+        self.volumes().await.is_empty() && self.containers().await.is_empty()
+    }
+
+    /// The processes of its containers, and what watches over each.
+    pub fn processes(&self) -> Vec<i32> {
+        monitors(self.directory.path())
     }
 
     /// Makes a container of [`IMAGE`] with these labels, and starts it.
@@ -120,7 +137,7 @@ impl Engine {
     }
 
     async fn import(&self) {
-        let archive = image(self.directory.path());
+        let archive = files(self.directory.path());
         let path = "/v1.40/images/create?fromSrc=-&repo=jobplane-test&changes=CMD%20%5B%22echo%22,%22its%20own%22%5D";
         let request = self.http.post(format!("http://engine{path}")).body(archive);
         let answer = request.send().await.expect("the engine answers");
@@ -130,8 +147,8 @@ impl Engine {
     }
 }
 
-/// The image's files as an archive: busybox under all its names.
-fn image(directory: &Path) -> Vec<u8> {
+/// An image's files as an archive: busybox under all its names.
+pub(crate) fn files(directory: &Path) -> Vec<u8> {
     let root = directory.join("image");
     for made in ["bin", "tmp", "etc", "proc", "sys", "dev"] {
         fs::create_dir_all(root.join(made)).expect("it can be made");
@@ -151,7 +168,7 @@ fn image(directory: &Path) -> Vec<u8> {
 impl Drop for Engine {
     fn drop(&mut self) {
         // What watches over a container is no child of the service, and would outlive it.
-        for pid in monitors(self.directory.path()) {
+        for pid in self.processes() {
             end(pid, Signal::SIGKILL);
         }
         end(self.process.id().try_into().expect("a process id"), Signal::SIGTERM);

@@ -7,10 +7,12 @@ mod engine;
 mod fleet;
 pub mod pooler;
 mod proxy;
+mod registry;
 mod server;
 
 pub use cell::{Cell, Reply, seconds, text};
 pub use engine::{Engine, IMAGE};
 pub use fleet::{Worker, example, program};
 pub use proxy::{Faults, Proxy};
+pub use registry::Registry;
 pub use server::{connect, database, server};

@@ -1,7 +1,7 @@
 //! Jobs in containers of a real engine: how each ends, what it may not do, and that no container is left of any.
 
 use super::worker::until;
-use jobplane_tests::{Cell, Engine, IMAGE, Worker, text};
+use jobplane_tests::{Cell, Engine, IMAGE, Registry, Worker, text};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
@@ -55,10 +55,10 @@ impl Stand {
         until(&self.cell, id, status).await
     }
 
-    /// Waits until the job has printed this.
+    /// Waits until the job's log has a line that begins so.
     async fn prints(&self, id: &str, line: &str) {
         let began = Instant::now();
-        while !self.lines(id).await.iter().any(|(_, seen)| seen == line) {
+        while !self.lines(id).await.iter().any(|(_, seen)| seen.starts_with(line)) {
             assert!(
                 began.elapsed() < LIMIT,
                 "{id} has not printed {line}: {}",
@@ -186,31 +186,74 @@ async fn a_result_that_is_no_file_of_its_size_is_refused_and_leads_nowhere() {
         ("head -c 1048577 /dev/zero > result.json", "result.json is larger than"),
         ("mkfifo result.json", "result.json is not a regular file"),
         ("mkdir result.json", "result.json is not a regular file"),
+        ("echo 1 > other.json; ln -s other.json result.json", "result.json is not a regular file"),
+        ("mkdir a; echo 1 > a/result.json; ln -s a/result.json .", "result.json is not a regular file"),
+        ("ln -s /etc/passwd result.json", "result.json is not a regular file"),
+        ("ln -s /nowhere result.json; echo 1 > other.json", "result.json is not a regular file"),
     ] {
         ids.push((stand.shell(&format!("cd $JOBPLANE_OUTPUT_DIR && {script}"), none()).await, error));
     }
-    // An engine finds nothing, a link, or what the container itself could read: never a file of the machine's.
+    // Never a file of the machine's: of the container's own none is there.
     let machine = tempfile::tempdir().unwrap();
     std::fs::write(machine.path().join("result.json"), r#""of the machine""#).unwrap();
-    let path = machine.path().display();
-    let outside = stand.shell(&format!("ln -s {path}/result.json $JOBPLANE_OUTPUT_DIR"), none()).await;
-    let elsewhere = format!("rm -r $JOBPLANE_OUTPUT_DIR; ln -s {path} $JOBPLANE_OUTPUT_DIR");
+    let elsewhere =
+        format!("rm -r $JOBPLANE_OUTPUT_DIR; ln -s {} $JOBPLANE_OUTPUT_DIR", machine.path().display());
     let elsewhere = stand.shell(&elsewhere, none()).await;
     let _worker = stand.worker(|_| {});
     for (id, error) in ids {
         let seen = stand.until(&id, "FAILED").await;
         assert!(text(&seen["error"]).starts_with(error), "{seen}");
     }
-    for id in [outside, elsewhere] {
-        let began = Instant::now();
-        let mut seen = stand.cell.execution(&id).await;
-        while seen["finished_at"].is_null() {
-            assert!(began.elapsed() < LIMIT, "{seen}");
-            tokio::time::sleep(PAUSE).await;
-            seen = stand.cell.execution(&id).await;
-        }
-        assert!(seen["result"].is_null(), "{seen}");
+    let began = Instant::now();
+    let mut seen = stand.cell.execution(&elsewhere).await;
+    while seen["finished_at"].is_null() {
+        assert!(began.elapsed() < LIMIT, "{seen}");
+        tokio::time::sleep(PAUSE).await;
+        seen = stand.cell.execution(&elsewhere).await;
     }
+    assert!(seen["result"].is_null(), "{seen}");
+    stand.nothing_is_left().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn an_image_is_pulled_and_a_pull_that_fails_says_why_and_is_tried_again_if_that_may_help() {
+    let (stand, registry) = tokio::join!(Stand::new(), Registry::start());
+    let ask = |image: String| {
+        let retry = json!({"max_attempts": 2, "backoff_seconds": 3600});
+        stand.ask(json!({"image": image, "command": null, "retry": retry}))
+    };
+    let good = ask(registry.image("good")).await;
+    let slow = ask(registry.image("slow")).await;
+    let unknown = ask(registry.image("unknown")).await;
+    let private = ask(registry.image("private")).await;
+    let busy = ask(registry.image("busy")).await;
+    let away = ask("127.0.0.1:1/away".to_owned()).await;
+    let _worker = stand.worker(|command| {
+        command.env("JOBPLANE_CONTAINER_PULL", "missing").env("JOBPLANE_CONCURRENCY", "6");
+    });
+    stand.until(&good, "SUCCEEDED").await;
+    let lines = stand.lines(&good).await;
+    let lines: Vec<_> = lines.iter().map(|(stream, line)| format!("{stream} {line}")).collect();
+    assert_eq!(lines[0], format!("stderr [jobplane] pulling {}", registry.image("good")));
+    assert!(lines[1].starts_with("stderr [jobplane] pulled 127.0.0.1:"), "{lines:?}");
+    assert_eq!(lines[2..], ["stdout pulled"]);
+    for (id, status, error) in [
+        (unknown, "FAILED", "manifest unknown"),
+        (private, "FAILED", "unauthorized"),
+        (busy, "RETRYING", "503"),
+        (away, "RETRYING", "connection refused"),
+    ] {
+        let seen = stand.until(&id, status).await;
+        let attempt = &seen["attempts"][0];
+        let said = text(&attempt["error"]);
+        assert!(said.contains("could not be pulled") && said.contains(error), "{seen}");
+        assert_eq!(seen["tries"], 1, "{seen}");
+    }
+    // It has made its way for long when somebody has enough of it.
+    stand.prints(&slow, "[jobplane] still pulling after ").await;
+    stand.cell.post(&format!("/executions/{slow}/cancel"), &stand.cell.tenant, none()).await.ok();
+    stand.until(&slow, "CANCELLED").await;
     stand.nothing_is_left().await;
 }
 

@@ -13,9 +13,14 @@ pub(super) const DIRECTORY: &str = "/jobplane";
 const INPUT: &str = "input.json";
 const OUTPUT: &str = "output";
 
-/// Where the container's result is.
+/// Where the container's output is.
+pub(super) fn output_path() -> String {
+    format!("{DIRECTORY}/{OUTPUT}")
+}
+
+/// And in it the result.
 pub(super) fn result_path() -> String {
-    format!("{DIRECTORY}/{OUTPUT}/{RESULT_FILE}")
+    format!("{}/{RESULT_FILE}", output_path())
 }
 
 /// What the engine is asked for. A command takes the place of the image's entry point, as it is the program and
@@ -71,7 +76,7 @@ fn variables(leased: &LeasedExecution, inherited: &[(String, String)]) -> Vec<St
     all.extend(leased.job.env.iter().map(|(name, value)| (name.as_str(), value.clone())));
     all.extend(runtime::identity(leased));
     all.insert("JOBPLANE_INPUT", format!("{DIRECTORY}/{INPUT}"));
-    all.insert("JOBPLANE_OUTPUT_DIR", format!("{DIRECTORY}/{OUTPUT}"));
+    all.insert("JOBPLANE_OUTPUT_DIR", output_path());
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 

@@ -7,12 +7,14 @@ use crate::error::with_causes;
 use crate::logs::LogWriter;
 use crate::runtime::Ending;
 use bollard::errors::Error as EngineError;
+use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
 use jobplane_protocol::Stream;
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
-/// Between two words about a pull in the worker's log.
+/// Between two words about a pull.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// What registries say of an image that they do not have, or not for us.
 const REFUSALS: [&str; 8] = [
@@ -39,7 +41,7 @@ pub(super) fn reference(image: &str) -> Option<String> {
 }
 
 impl Engine {
-    /// Sees to it that the engine has the image. The job's log tells of a pull, since it can take long.
+    /// Sees to it that the engine has the image. The job's log and the worker's tell of a pull, since it can take long.
     pub(super) async fn provide(&self, image: &str, log: &mut LogWriter) -> Result<(), Ending> {
         let pull = self.settings.pull();
         let there = self.has(image).await?;
@@ -52,11 +54,14 @@ impl Engine {
         }
         let began = Instant::now();
         say(log, format!("pulling {image}")).await;
-        self.pull(image).await.map_err(|error| refused(image, &error))?;
+        tracing::info!(image, "pulling");
+        self.pull(image, log).await.map_err(|error| refused(image, &error))?;
         if !self.has(image).await? {
             return Err(Ending::failed(format!("{image} was pulled and is not there")));
         }
-        say(log, format!("pulled {image} in {} s", began.elapsed().as_secs())).await;
+        let seconds = began.elapsed().as_secs();
+        tracing::info!(image, seconds, "pulled");
+        say(log, format!("pulled {image} in {seconds} s")).await;
         Ok(())
     }
 
@@ -68,21 +73,34 @@ impl Engine {
         }
     }
 
-    async fn pull(&self, image: &str) -> Result<(), EngineError> {
-        tracing::info!(image, "pulling");
+    /// An engine may be silent for long while it fetches; the controller bounds that, as it does the attempt.
+    async fn pull(&self, image: &str, log: &mut LogWriter) -> Result<(), EngineError> {
         let options = CreateImageOptionsBuilder::default().from_image(image).build();
-        let mut said = Instant::now();
-        let mut steps = self.docker.create_image(Some(options), None, None);
-        while let Some(step) = steps.next().await {
-            let step = step?;
+        let mut steps = self.patient.create_image(Some(options), None, None);
+        let began = Instant::now();
+        let (mut said, mut doing) = (began, String::new());
+        loop {
+            match timeout(PROGRESS_INTERVAL, steps.next()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(step)) => doing = described(&step?),
+                Err(_) => {}
+            }
             if said.elapsed() >= PROGRESS_INTERVAL {
                 said = Instant::now();
-                tracing::info!(image, layer = step.id, status = step.status, "still pulling");
+                let seconds = began.elapsed().as_secs();
+                tracing::info!(image, seconds, doing, "still pulling");
+                say(log, format!("still pulling after {seconds} s: {doing}")).await;
             }
         }
-        tracing::info!(image, "pulled");
-        Ok(())
     }
+}
+
+/// What an engine is doing, in its words.
+fn described(step: &CreateImageInfo) -> String {
+    let progress = step.progress_detail.as_ref();
+    let bytes = progress.and_then(|detail| Some(format!("{} of {} bytes", detail.current?, detail.total?)));
+    let words = [step.id.clone(), step.status.clone(), bytes];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ").trim().to_owned()
 }
 
 /// What a pull that fails means: an image that is not there, or not for us, never will be. A registry that does not
