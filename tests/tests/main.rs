@@ -23,6 +23,7 @@ mod retention;
 mod shapes;
 mod statements;
 mod tenancy;
+mod traces;
 mod volume;
 mod watch;
 mod worker;

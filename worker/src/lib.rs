@@ -56,6 +56,7 @@ mod logging;
 mod logs;
 mod metrics;
 mod options;
+mod otlp;
 mod output;
 mod result_file;
 mod runtime;
@@ -76,6 +77,7 @@ pub use handlers::{Context, JobError, StopReason};
 pub use http::ask_health;
 pub use jobplane_protocol::{ExecutionId, JobId, LeasedJob, Stream, TenantId};
 pub use logging::start_logging;
+pub use otlp::TraceExport;
 pub use settings::{LogFormat, RuntimeKind, Settings};
 pub use shutdown::{Shutdown, on_signals};
 pub use worker::{Worker, WorkerBuilder};
@@ -98,5 +100,11 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     if let Err(error) = prctl::set_child_subreaper(true) {
         tracing::warn!(%error, "a job that kills its warden may leave processes behind");
     }
-    Worker::of(&settings)?.run().await
+    let worker = Worker::of(&settings)?;
+    let traces = TraceExport::start()?;
+    let ended = worker.run().await;
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
+    ended
 }

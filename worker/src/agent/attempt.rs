@@ -4,8 +4,10 @@ use super::leases::{LeaseKey, Progress, Stop, StopReceiver};
 use super::results::Report;
 use super::{Agent, report};
 use crate::runtime::Ending;
+use crate::trace::Trace;
 use crate::{logs, metrics};
 use jobplane_protocol::{LeasedExecution, limits};
+use opentelemetry::trace::{FutureExt, SpanKind};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,27 +31,40 @@ pub(super) async fn attempt(
     key: LeaseKey,
     stop: StopReceiver,
     slot: OwnedSemaphorePermit,
+    trace: Trace,
 ) {
     let leases = agent.leases.clone();
     let began = Instant::now();
     metrics::attempt_began();
-    let ending = contained(run(agent, leased, key, stop.clone())).await;
+    let ending = contained(run(agent, leased, key, stop.clone(), trace.clone())).await;
     let lost = *stop.borrow() == Some(Stop::Lost);
     metrics::attempt_ended((!lost).then_some(ending.outcome), began.elapsed());
     if lost {
+        trace.failed("the lease was lost");
         return;
     }
+    trace.ended(&ending);
     tracing::info!(outcome = ?ending.outcome, error = ending.error, "ended");
-    report(&leases, &results, Report::new(key, ending)).await;
+    report(&leases, &results, Report::new(key, ending, trace)).await;
     drop(slot);
 }
 
 /// The job and its log, to the end of both.
-async fn run(agent: Arc<Agent>, leased: LeasedExecution, key: LeaseKey, stop: StopReceiver) -> Ending {
+async fn run(
+    agent: Arc<Agent>,
+    mut leased: LeasedExecution,
+    key: LeaseKey,
+    stop: StopReceiver,
+    trace: Trace,
+) -> Ending {
     let (mut log, shipper) = logs::open(agent.client.clone(), agent.leases.clone(), key);
     let shipping = tokio::spawn(shipper.ship().in_current_span());
     let progress = Progress::new(agent.leases.clone(), key);
-    let ending = agent.runtime.run(&leased, &mut log, progress, stop).await;
+    let span = trace.within("run", SpanKind::Internal);
+    leased.traceparent = span.parent().or(leased.traceparent);
+    let ending = agent.runtime.run(&leased, &mut log, progress, stop).with_context(span.context()).await;
+    span.ended(&ending);
+    drop(span);
     if ending.unstarted {
         agent.starts_fail.store(true, Ordering::Relaxed);
         agent.health.starts(false);

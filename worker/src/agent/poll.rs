@@ -5,7 +5,9 @@ use super::leases::LeaseKey;
 use super::results::Report;
 use super::{Agent, reached, report};
 use crate::metrics::{self, Dequeue};
-use crate::{Backoff, Error, Shutdown, trace};
+use crate::trace::{self, Trace};
+use crate::{Backoff, Error, Shutdown};
+use jiff::Timestamp;
 use jobplane_protocol::{DequeueRequest, DequeueResponse, ErrorCode, LeaseId, limits};
 use std::pin::pin;
 use std::sync::Arc;
@@ -70,12 +72,12 @@ pub(super) async fn poll(
         } else {
             starts.reset();
         }
-        let Some((answer, late)) = agent.dequeue(limit, answered, &mut phase).await? else {
+        let Some(taken) = agent.dequeue(limit, answered, &mut phase).await? else {
             return Ok(());
         };
         answered = true;
-        let mut wait = Duration::from_millis(answer.poll_after_ms.into()).min(MAX_POLL_AFTER);
-        if answer.executions.is_empty() {
+        let mut wait = Duration::from_millis(taken.answer.poll_after_ms.into()).min(MAX_POLL_AFTER);
+        if taken.answer.executions.is_empty() {
             wait = wait.max(idle.next_wait());
         } else {
             idle.reset();
@@ -85,7 +87,8 @@ pub(super) async fn poll(
             wait = wait.max(PROBE);
         }
         let draining = *phase.borrow() >= Shutdown::Draining;
-        agent.start(answer, slots, draining, &results);
+        let late = taken.late;
+        agent.start(taken, slots, draining, &results);
         if late {
             agent.heartbeats_due.notify_one();
         }
@@ -97,6 +100,15 @@ pub(super) async fn poll(
             agent.health.starts(true);
         }
     }
+}
+
+/// What a dequeue brought.
+struct Taken {
+    answer: DequeueResponse,
+    /// When the request that was answered was sent.
+    asked: Timestamp,
+    /// Whether the lease may have begun with an earlier try.
+    late: bool,
 }
 
 impl Agent {
@@ -111,15 +123,14 @@ impl Agent {
     }
 
     /// One dequeue, repeated under the same lease until it is answered, so that a lost answer costs
-    /// nothing; and whether the lease may have begun with an earlier try. `None` if a shutdown came first
-    /// and nothing can have been handed out, or the controller is not there to be asked for it, or the
-    /// answer did not come in time.
+    /// nothing. `None` if a shutdown came first and nothing can have been handed out, or the controller is
+    /// not there to be asked for it, or the answer did not come in time.
     async fn dequeue(
         &self,
         limit: usize,
         answered: bool,
         phase: &mut watch::Receiver<Shutdown>,
-    ) -> Result<Option<(DequeueResponse, bool)>, Error> {
+    ) -> Result<Option<Taken>, Error> {
         let mut request = self.dequeue_request(limit);
         let mut failures = Backoff::new(FAILURE_BASE, FAILURE_CAP);
         let mut may_have_arrived = false;
@@ -130,11 +141,12 @@ impl Agent {
         });
         loop {
             let call = self.client.post("/internal/executions/dequeue").json(&request).once();
+            let asked = Timestamp::now();
             let error = tokio::select! {
                 answer = call.send() => match answer {
                     Ok(answer) => {
                         self.heard(&answer);
-                        return Ok(Some((answer, may_have_arrived)));
+                        return Ok(Some(Taken { answer, asked, late: may_have_arrived }));
                     }
                     Err(error) => error,
                 },
@@ -195,11 +207,12 @@ impl Agent {
     /// here waits for room among the results: a worker that is asked to stop must hear it.
     fn start(
         self: &Arc<Self>,
-        answer: DequeueResponse,
+        taken: Taken,
         mut slots: OwnedSemaphorePermit,
         draining: bool,
         results: &mpsc::Sender<Report>,
     ) {
+        let Taken { answer, asked, .. } = taken;
         let interval = Duration::from_millis(answer.heartbeat_interval_ms.into()).max(MIN_HEARTBEAT_INTERVAL);
         self.heartbeat_interval.send_if_modified(|known| {
             let changed = *known != interval;
@@ -208,18 +221,19 @@ impl Agent {
         });
         for leased in answer.executions {
             let key: LeaseKey = (leased.execution_id, answer.lease_id);
-            let span = trace::attempt(&leased, key);
+            let trace = Trace::begin(&leased, key, asked);
+            let span = trace::lines(&leased, key, &trace);
             let stop = span.in_scope(|| self.leases.add(key));
             let (agent, results) = (self.clone(), results.clone());
             match slots.split(1) {
                 Some(slot) if !draining => {
-                    tokio::spawn(attempt(agent, results, leased, key, stop, slot).instrument(span));
+                    tokio::spawn(attempt(agent, results, leased, key, stop, slot, trace).instrument(span));
                 }
                 _ => {
                     metrics::attempt_unbegun();
                     let released = async move {
                         tracing::info!("released unstarted");
-                        report(&agent.leases, &results, Report::released(key)).await;
+                        report(&agent.leases, &results, Report::released(key, trace)).await;
                     };
                     tokio::spawn(released.instrument(span));
                 }

@@ -119,7 +119,12 @@ impl Settled {
 impl Agent {
     async fn send(&self, batch: &[Report]) -> Result<Vec<ResultAnswer>, Error> {
         let request = ResultsRequest { results: batch.iter().map(|report| report.item.clone()).collect() };
-        let call = self.client.post("/internal/executions/results").json(&request);
+        let mut call = self.client.post("/internal/executions/results").json(&request);
+        // A request belongs to one trace at most.
+        let parent = if let [only] = batch { only.sending.parent() } else { None };
+        if let Some(parent) = parent {
+            call = call.header("traceparent", parent);
+        }
         let answer: ResultsResponse = call.send().await?;
         if answer.results.len() == batch.len() {
             return Ok(answer.results);
@@ -141,6 +146,7 @@ impl Agent {
             }
             Some(ErrorCode::LeaseLost | ErrorCode::ExecutionNotFound) => {
                 metrics::result_answered(Delivery::Late);
+                report.sending.failed("the lease was lost");
                 tracing::info!("the result came after the lease was lost");
                 self.leases.remove(&key);
             }
@@ -150,11 +156,13 @@ impl Agent {
             }
             Some(code) if report.replaced => {
                 metrics::result_answered(Delivery::Refused);
+                report.sending.failed(detail);
                 tracing::error!(?code, detail, "gave up; the lease will expire");
                 self.leases.remove(&key);
             }
             Some(code) => {
                 metrics::result_answered(Delivery::Refused);
+                report.sending.failed(detail);
                 tracing::warn!(?code, detail, "the result was refused");
                 return Settled::Replaced(report.refused(detail));
             }
@@ -188,13 +196,18 @@ impl Agent {
 mod tests {
     use super::*;
     use crate::agent::tests::agent;
+    use crate::exec::tests::execution;
     use crate::runtime::Ending;
-    use jobplane_protocol::{ExecutionId, LeaseId};
+    use crate::trace::Trace;
+    use jiff::Timestamp;
+    use jobplane_protocol::LeaseId;
 
     #[test]
     fn only_a_fresh_replacement_is_sent_without_a_pause() {
         let agent = agent("http://127.0.0.1:1");
-        let key = (ExecutionId(LeaseId::random().0), LeaseId::random());
+        let leased = execution(&["true"]);
+        let key = (leased.execution_id, LeaseId::random());
+        let trace = Trace::begin(&leased, key, Timestamp::now());
         let answer = |error_code| ResultAnswer {
             execution_id: Some(key.0),
             status: None,
@@ -204,7 +217,7 @@ mod tests {
         };
         let settle = |report, code| agent.settle(report, &answer(code));
         let Settled::Replaced(replacement) =
-            settle(Report::new(key, Ending::failed("x")), ErrorCode::InvalidRequest)
+            settle(Report::new(key, Ending::failed("x"), trace), ErrorCode::InvalidRequest)
         else {
             panic!("it is replaced");
         };

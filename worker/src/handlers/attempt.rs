@@ -7,6 +7,7 @@ use crate::logs::LogWriter;
 use crate::output::split;
 use crate::runtime::{Ending, time_limit};
 use jobplane_protocol::{Checks, Json, LeaseId, LeasedExecution, Outcome, ResultRequest, Stream};
+use opentelemetry::trace::FutureExt;
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,8 @@ pub(super) async fn run(
     let mut task = JoinSet::new();
     log.begin();
     // Within the task, so that a panic while the input is read is contained too.
-    task.spawn(async move { handler(context, input).await }.in_current_span());
+    let handled = async move { handler(context, input).await };
+    task.spawn(handled.in_current_span().with_current_context());
     let (is_over, over) = oneshot::channel();
     let watched = async {
         let ended = watch(task, &tell, limit, kill_grace, stop).await;

@@ -85,7 +85,7 @@ impl Context {
         &self.leased.queue
     }
 
-    /// The W3C trace context that the run was asked under.
+    /// The W3C trace context of this attempt: a part of the trace that the run was asked under, if it was under one.
     pub fn traceparent(&self) -> Option<&str> {
         self.leased.traceparent.as_deref()
     }

@@ -2,15 +2,21 @@
 
 use crate::agent::LeaseKey;
 use crate::runtime::Ending;
+use crate::trace::Trace;
 use jobplane_protocol::{ResultItem, limits};
+use opentelemetry::trace::SpanKind;
 use tracing::Span;
 
 /// A result on its way.
 #[derive(Debug)]
 pub(in crate::agent) struct Report {
     pub(super) item: ResultItem,
-    /// Of its attempt.
+    /// Of its attempt, for lines about it.
     pub(super) span: Span,
+    /// Of itself, until it is answered.
+    pub(super) sending: Trace,
+    /// Of its attempt, which ends then too.
+    trace: Trace,
     /// Of the item as JSON, with the comma after it.
     pub(super) bytes: usize,
     /// Whether this already is what is said in place of a result that was refused.
@@ -19,7 +25,7 @@ pub(in crate::agent) struct Report {
 
 impl Report {
     /// How an attempt ended, within its span.
-    pub(in crate::agent) fn new((execution_id, lease_id): LeaseKey, ending: Ending) -> Self {
+    pub(in crate::agent) fn new((execution_id, lease_id): LeaseKey, ending: Ending, trace: Trace) -> Self {
         let Ending { outcome, exit_code, error, result, retryable, retry_after_seconds, .. } = ending;
         let error = error.as_deref().map(sendable);
         let item = ResultItem {
@@ -33,12 +39,13 @@ impl Report {
             retry_after_seconds,
         };
         let bytes = serde_json::to_vec(&item).map_or(0, |json| json.len() + 1);
-        Self { item, span: Span::current(), bytes, replaced: false }
+        let sending = trace.within("report", SpanKind::Client);
+        Self { item, span: Span::current(), sending, trace, bytes, replaced: false }
     }
 
     /// An attempt that was never started goes back unspent.
-    pub(in crate::agent) fn released(key: LeaseKey) -> Self {
-        Self::new(key, Ending::released())
+    pub(in crate::agent) fn released(key: LeaseKey, trace: Trace) -> Self {
+        Self::new(key, Ending::released(), trace)
     }
 
     pub(in crate::agent) fn key(&self) -> LeaseKey {
@@ -49,7 +56,7 @@ impl Report {
     pub(super) fn refused(&self, why: &str) -> Self {
         let why = format!("the result was refused: {why}");
         let ending = Ending { exit_code: self.item.exit_code, ..Ending::impossible(why) };
-        Self { replaced: true, ..Self::new(self.key(), ending) }
+        Self { replaced: true, ..Self::new(self.key(), ending, self.trace.clone()) }
     }
 }
 
