@@ -21,6 +21,7 @@ mod queue;
 mod requests;
 mod retention;
 mod shapes;
+mod soak;
 mod statements;
 mod tenancy;
 mod traces;

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// Between two looks for what is left.
-const INTERVAL: Duration = Duration::from_secs(60);
+/// Between two looks for what is left: what a killed worker has left is gone within a minute, also what the engine had
+/// been asked for and made only after another worker's start.
+const INTERVAL: Duration = Duration::from_secs(30);
 /// What a container is allowed after the controller has ended its attempt: how far clocks may be apart.
 const DEADLINE_SLACK_SECONDS: i64 = 300;
 
