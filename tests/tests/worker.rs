@@ -249,3 +249,13 @@ async fn a_worker_whose_log_nobody_reads_any_more_goes_on_working() {
     let ended = worker.process.wait().unwrap();
     assert!(ended.success(), "{ended}");
 }
+
+#[tokio::test]
+async fn a_worker_on_a_machine_without_certificate_authorities_works_over_plain_http() {
+    let cell = Cell::new().await;
+    let id = cell.run(&cell.new_job(json!({})).await).await;
+    let _worker = Worker::start(&cell.url, &cell.worker, |command| {
+        command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
+    });
+    until(&cell, &id, "SUCCEEDED").await;
+}

@@ -52,15 +52,15 @@ pub(crate) struct Agent {
     late_logs: watch::Sender<usize>,
 }
 
-/// Runs the agent until `shutdown` says so and everything it took has been answered for. What runs may go on for
-/// `drain` meanwhile.
+/// Runs an agent until `shutdown` says so and everything it took has been answered for. What runs may go on for the
+/// drain time meanwhile.
 pub(crate) async fn run(
-    agent: Agent,
-    drain: Duration,
+    options: &Options,
+    runtime: Box<dyn Runtime>,
     shutdown: watch::Receiver<Shutdown>,
 ) -> Result<(), Error> {
-    let agent = Arc::new(agent);
-    let phase = phases(shutdown, drain);
+    let agent = Arc::new(Agent::new(options, runtime)?);
+    let phase = phases(shutdown, options.drain);
     let _served = match agent.metrics_addr {
         Some(address) => Some(http::serve(address, agent.health.clone(), phase.clone()).await?),
         None => None,

@@ -83,15 +83,12 @@ impl Client {
     /// [`Error::Configuration`] if the URL or the token is unusable.
     pub fn with_policy(base_url: &str, credential: Credential, policy: RetryPolicy) -> Result<Self, Error> {
         let base = base_url_of(base_url)?;
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("jobplane/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&base) {
-            http = http.no_proxy();
+        let mut http = http_to(&base).build();
+        if base.scheme() == "http" {
+            // A machine without certificate authorities, such as a small image, needs none for this.
+            http = http.or_else(|_| http_to(&base).tls_certs_only([]).build());
         }
-        let http = http.build().map_err(|error| {
+        let http = http.map_err(|error| {
             Error::Configuration(format!("the HTTP client cannot be set up: {}", with_causes(&error)))
         })?;
         let inner = Inner {
@@ -143,6 +140,16 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("base", &self.inner.base).finish_non_exhaustive()
     }
+}
+
+/// What makes requests to this controller.
+fn http_to(base: &Url) -> reqwest::ClientBuilder {
+    let http = reqwest::Client::builder()
+        .user_agent(concat!("jobplane/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none());
+    if is_loopback(base) { http.no_proxy() } else { http }
 }
 
 /// The URL in front of every path, or what is wrong with it. The text itself is not repeated in the

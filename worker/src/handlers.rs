@@ -21,6 +21,7 @@ use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// After how many seconds an execution without a handler is tried again: so that it is not taken in a loop, that it
 /// outlasts a deployment of new workers, and that a backlog of them does not come back all at once.
@@ -61,15 +62,20 @@ impl Handlers {
         }
     }
 
-    /// The runtime that they make, unless they cannot.
-    pub(crate) fn runtime(self, kill_grace: Duration) -> Result<InProcess, Error> {
+    /// Refuses what could not work.
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if self.by_job.is_empty() {
             return Err(Error::Configuration("a worker needs at least one handler".to_owned()));
         }
         if !self.twice.is_empty() {
             return Err(Error::Configuration(format!("more than one handler for {}", self.twice.join(", "))));
         }
-        Ok(InProcess { handlers: self.by_job, kill_grace })
+        Ok(())
+    }
+
+    /// The runtime that they make: each handler is a task there.
+    pub(crate) fn runtime(self, kill_grace: Duration, tasks: Handle) -> InProcess {
+        InProcess { handlers: self.by_job, kill_grace, tasks }
     }
 }
 
@@ -96,6 +102,8 @@ fn written(output: &impl Serialize) -> Output {
 pub(crate) struct InProcess {
     handlers: BTreeMap<String, Arc<Handler>>,
     kill_grace: Duration,
+    /// Where handlers run, the program's own runtime: the worker is not held up by what they do there.
+    tasks: Handle,
 }
 
 impl InProcess {
@@ -121,7 +129,8 @@ impl Runtime for InProcess {
         Box::pin(async move {
             match self.handlers.get(&leased.job.name) {
                 Some(handler) => {
-                    attempt::run(handler.clone(), leased, log, progress, stop, self.kill_grace).await
+                    let task = (handler.clone(), &self.tasks);
+                    attempt::run(task, leased, log, progress, stop, self.kill_grace).await
                 }
                 None => self.without_handler(&leased.job.name),
             }

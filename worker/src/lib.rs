@@ -100,9 +100,9 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     if let Err(error) = prctl::set_child_subreaper(true) {
         tracing::warn!(%error, "a job that kills its warden may leave processes behind");
     }
-    let worker = Worker::of(&settings)?;
+    let (options, runtime) = (settings.options()?, settings.runtime()?);
     let traces = TraceExport::start()?;
-    let ended = worker.run().await;
+    let ended = agent::run(&options, runtime, on_signals()?).await;
     if let Some(traces) = traces {
         traces.end().await;
     }

@@ -1,6 +1,11 @@
 //! How a worker is told to stop: the signals, and what each of them means.
 
 use crate::Error;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_default;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -16,17 +21,21 @@ pub enum Shutdown {
     Stopping,
 }
 
-/// The shutdown that SIGTERM and SIGINT ask for: the first drains, the second ends the drain.
+/// The shutdown that SIGTERM and SIGINT ask for: the first drains, the second ends the drain. Once nobody has the
+/// receiver any more, the signals end the process again.
 ///
 /// # Errors
 /// [`Error::Configuration`] if the signals cannot be listened to.
 pub fn on_signals() -> Result<watch::Receiver<Shutdown>, Error> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Error::Configuration(format!("signals cannot be received: {error}")))
-    };
+    let refused = |error: io::Error| Error::Configuration(format!("signals cannot be received: {error}"));
+    let listen = |kind| signal(kind).map_err(refused);
     let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let listener = Listener::new().map_err(refused)?;
     let (sender, receiver) = watch::channel(Shutdown::Running);
-    tokio::spawn(forward(terminate, interrupt, sender));
+    tokio::spawn(async move {
+        forward(terminate, interrupt, sender).await;
+        drop(listener);
+    });
     Ok(receiver)
 }
 
@@ -35,11 +44,50 @@ async fn forward(mut terminate: Signal, mut interrupt: Signal, sender: watch::Se
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = sender.closed() => return,
         }
         sender.send_replace(next);
     }
     // The sender stays, so that whoever watches never takes its end for news.
     sender.closed().await;
+}
+
+/// Whoever listens to the signals. Tokio never stops catching a signal that it has caught once: without any listener,
+/// nothing would come of them any more.
+struct Listener {
+    /// Whether the signals do what they would by default.
+    unheard: Arc<AtomicBool>,
+}
+
+/// How many there are.
+static LISTENERS: Mutex<usize> = Mutex::new(0);
+
+impl Listener {
+    fn new() -> io::Result<Self> {
+        static UNHEARD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+        let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let unheard = match UNHEARD.get() {
+            Some(unheard) => unheard.clone(),
+            None => {
+                let unheard = Arc::<AtomicBool>::default();
+                for signal in [SIGTERM, SIGINT] {
+                    register_conditional_default(signal, unheard.clone())?;
+                }
+                UNHEARD.get_or_init(|| unheard).clone()
+            }
+        };
+        *listeners += 1;
+        unheard.store(false, Ordering::SeqCst);
+        Ok(Self { unheard })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+        *listeners -= 1;
+        self.unheard.store(*listeners == 0, Ordering::SeqCst);
+    }
 }
 
 /// The shutdown as the worker lives it: a drain that has lasted for `drain` becomes a stop. The end

@@ -5,9 +5,7 @@ use super::leases::Progress;
 use super::{Agent, Parts, phases};
 use crate::exec::tests::{execution, lines, takes_logs, without_means};
 use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
-use crate::{
-    ContainerSettings, Credential, Error, JobSettings, LogFormat, RuntimeKind, Settings, Shutdown, Worker,
-};
+use crate::{ContainerSettings, Credential, Error, JobSettings, LogFormat, RuntimeKind, Settings, Shutdown};
 use jobplane_protocol::{ErrorCode, ExecutionId, Json, LeaseId, LeasedExecution, Problem, limits};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -123,7 +121,7 @@ pub(super) fn settings(url: &str, drain_seconds: u32) -> Settings {
 }
 
 async fn run(settings: &Settings, shutdown: watch::Receiver<Shutdown>) -> Result<(), Error> {
-    Worker::of(settings)?.follow(shutdown).await
+    super::run(&settings.options()?, settings.runtime()?, shutdown).await
 }
 
 /// An agent that runs nothing yet.

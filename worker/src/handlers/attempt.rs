@@ -11,6 +11,7 @@ use opentelemetry::trace::FutureExt;
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
@@ -19,9 +20,9 @@ use tracing::Instrument;
 /// Texts that wait between a handler and the log.
 const LOG_TEXTS: usize = 64;
 
-/// Runs a handler to its end.
+/// Runs a handler to its end, as a task there.
 pub(super) async fn run(
-    handler: Arc<Handler>,
+    (handler, tasks): (Arc<Handler>, &Handle),
     leased: &LeasedExecution,
     log: &mut LogWriter,
     progress: Progress,
@@ -38,7 +39,7 @@ pub(super) async fn run(
     log.begin();
     // Within the task, so that a panic while the input is read is contained too.
     let handled = async move { handler(context, input).await };
-    task.spawn(handled.in_current_span().with_current_context());
+    task.spawn_on(handled.in_current_span().with_current_context(), tasks);
     let (is_over, over) = oneshot::channel();
     let watched = async {
         let ended = watch(task, &tell, limit, kill_grace, stop).await;
@@ -126,7 +127,9 @@ fn ending(ended: Option<Result<Output, JoinError>>, why: Option<StopReason>, lim
         (Some(StopReason::Cancelled), _) => Ending::plain(Outcome::Cancelled),
         (Some(StopReason::TimedOut), _) => Ending::timed_out(limit, ""),
         // A lost lease is not reported at all; without a reason, the program itself ends.
-        (Some(StopReason::Released | StopReason::LeaseLost) | None, _) => Ending::released(),
+        (Some(StopReason::Released | StopReason::LeaseLost | StopReason::Ended) | None, _) => {
+            Ending::released()
+        }
     }
 }
 

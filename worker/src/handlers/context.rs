@@ -3,7 +3,6 @@
 use crate::agent::{Progress, Stop};
 use jobplane_protocol::{ExecutionId, LeasedExecution, LeasedJob, Stream, TenantId};
 use serde::Serialize;
-use std::future::pending;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -23,6 +22,10 @@ pub enum StopReason {
     /// started beside itself still sees this.
     #[error("the lease was lost")]
     LeaseLost,
+    /// The attempt has ended, by itself as far as its context was told. Only what the handler has started beside itself
+    /// sees this.
+    #[error("the attempt has ended")]
+    Ended,
 }
 
 impl From<Stop> for StopReason {
@@ -126,15 +129,16 @@ impl Context {
     /// }
     /// ```
     pub async fn cancelled(&self) -> StopReason {
-        match self.told.clone().wait_for(Option::is_some).await.map(|told| *told) {
-            Ok(Some(why)) => why,
-            // The attempt has ended by itself.
-            _ => pending().await,
-        }
+        let told = self.told.clone().wait_for(Option::is_some).await.map(|told| *told);
+        told.ok().flatten().unwrap_or(StopReason::Ended)
     }
 
-    /// Why the handler is to end, if it is: for code that cannot wait, such as a loop within `spawn_blocking`.
+    /// Why the handler is to end, if it is: for code that cannot wait, such as a loop within `spawn_blocking`. That goes
+    /// on after the handler has returned or was dropped, and is told of that too.
     pub fn stop_reason(&self) -> Option<StopReason> {
-        *self.told.borrow()
+        // Who would tell is there until the end of the attempt. Asked first: it may tell why and go.
+        let ended = self.told.has_changed().is_err();
+        let told = *self.told.borrow();
+        told.or(ended.then_some(StopReason::Ended))
     }
 }

@@ -37,7 +37,7 @@ where
 {
     let mut handlers = Handlers::default();
     handlers.add("job".to_owned(), handler);
-    run_on(&handlers.runtime(grace).unwrap(), leased, stop.map(|why| ("ready", why))).await
+    run_on(&handlers.runtime(grace, Handle::current()), leased, stop.map(|why| ("ready", why))).await
 }
 
 fn leased(input: &Value) -> LeasedExecution {
@@ -222,14 +222,15 @@ async fn a_context_that_outlives_its_attempt_holds_nothing_up() {
     let context = contexts.recv().await.unwrap();
     context.log(Stream::Stdout, "late").await;
     context.progress("late");
-    assert_eq!(context.stop_reason(), None);
+    assert_eq!(context.stop_reason(), Some(StopReason::Ended));
+    assert_eq!(context.cancelled().await, StopReason::Ended);
 }
 
 #[tokio::test]
 async fn what_has_no_handler_fails_and_waits_for_a_worker_that_has_one() {
     let mut handlers = Handlers::default();
     handlers.add("other".to_owned(), |_: Context, (): ()| async { Ok(()) });
-    let ending = run_on(&handlers.runtime(LONG).unwrap(), leased(&json!(null)), None).await.ending;
+    let ending = run_on(&handlers.runtime(LONG, Handle::current()), leased(&json!(null)), None).await.ending;
     assert_eq!((ending.outcome, ending.retryable, ending.unstarted), (Outcome::Failed, None, false));
     assert!(NO_HANDLER_SECONDS.contains(&ending.retry_after_seconds.unwrap()));
     let error = "this worker has no handler for the job \"job\", only for other";

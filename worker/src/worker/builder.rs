@@ -103,8 +103,8 @@ impl WorkerBuilder {
     /// not tried again, and its error names the wrong field. The output becomes the execution's result: JSON of at
     /// most 1 MB. An error may be any ([`JobError`]); a panic is contained and is a failure too.
     ///
-    /// The handler is an async function: it must not block its thread (`tokio::task::spawn_blocking` does that), or
-    /// nothing can end it. At the attempt's time limit, a cancel or the end of a drain it hears of it by
+    /// The handler is an async function: it must not block its thread (`tokio::task::spawn_blocking` is for that), or
+    /// nothing can end it and others wait. At the attempt's time limit, a cancel or the end of a drain it hears of it by
     /// [`Context::cancelled`], and is dropped after the kill grace.
     ///
     /// An execution of a job that has no handler here has failed and is tried again after about a minute, perhaps by
@@ -137,7 +137,8 @@ impl WorkerBuilder {
         if options.kill_grace > Duration::from_secs(MAX_KILL_GRACE_SECONDS.into()) {
             return refuse(format!("the kill grace is {MAX_KILL_GRACE_SECONDS} s at most"));
         }
-        let runtime = handlers.runtime(options.kill_grace)?;
-        Worker::new(&options, Box::new(runtime))
+        handlers.check()?;
+        options.client()?;
+        Ok(Worker { options, handlers })
     }
 }
