@@ -6,11 +6,13 @@ mod fairness;
 mod fleet;
 mod history;
 mod horizon;
+mod idle;
 mod limits;
 mod load;
 mod machine;
 mod many_tenants;
 mod outage;
+mod plane;
 mod report;
 mod scheduled;
 mod shares;
@@ -62,6 +64,8 @@ enum Scenario {
     Outage,
     /// What a worker costs for each job, and when idle.
     Worker,
+    /// What a fleet asks for while there is nothing to do, and when the control plane comes back.
+    Idle,
     /// All of them, one after the other.
     All,
 }
@@ -86,6 +90,7 @@ impl Scenario {
             Self::ManyTenants => many_tenants::measure(stand, report).await,
             Self::Outage => outage::measure(stand, report).await,
             Self::Worker => worker::measure(stand, report).await,
+            Self::Idle => idle::measure(stand, report).await,
             Self::All => unreachable!("it stands for the others"),
         }
     }
@@ -96,6 +101,9 @@ impl Scenario {
 /// # Errors
 /// When PostgreSQL does not start or the file of figures cannot be written.
 pub async fn main() -> anyhow::Result<ExitCode> {
+    if let Some(ended) = idle::fleet().await {
+        return ended.map(|()| ExitCode::SUCCESS);
+    }
     let options = Options::parse();
     // Whoever waits for a client that has panicked would wait for ever.
     let print = std::panic::take_hook();

@@ -3,6 +3,7 @@
 pub mod bench;
 mod cell;
 pub mod checker;
+mod connections;
 mod engine;
 mod fleet;
 pub mod pooler;

@@ -2,6 +2,7 @@
 
 use super::fleet::{Ask, Taken};
 use super::load::{fill, tenant};
+use super::plane::Plane;
 use super::report::Report;
 use super::stand::Stand;
 use crate::Cell;
@@ -9,9 +10,7 @@ use jobplane_functions::router;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// Executions that run when the control plane goes away.
@@ -68,7 +67,7 @@ pub(super) async fn measure(stand: &Stand, report: &mut Report) {
 }
 
 async fn round(stand: &Stand, cell: &Arc<Cell>, running: usize, lease: Duration, report: &mut Report) {
-    let plane = Plane::start(cell, "127.0.0.1:0").await;
+    let plane = Plane::start(router(cell.app.clone()), "127.0.0.1:0").await;
     let address = plane.address.clone();
     stand.say("workers take what they run");
     let (stop, stopped) = watch::channel(false);
@@ -95,7 +94,7 @@ async fn round(stand: &Stand, cell: &Arc<Cell>, running: usize, lease: Duration,
     stand.say("the control plane is back");
     let returned = Instant::now();
     report.figure("the control plane was gone", "s", (returned - gone).as_secs_f64());
-    let plane = Plane::start(cell, &address).await;
+    let plane = Plane::start(router(cell.app.clone()), &address).await;
     let poller = Worker { url: address, token: cell.worker.clone(), stopped };
     let poller = tokio::spawn(poller.poll());
     let expired = "select count(*) from attempts where worker_id = 'dead' and outcome = 'expired'";
@@ -117,29 +116,6 @@ async fn round(stand: &Stand, cell: &Arc<Cell>, running: usize, lease: Duration,
     report.figure("leases of dead workers", "", dead as f64);
     report.figure(LOST, "", lost as f64);
     plane.stop().await;
-}
-
-/// A control plane that can go away: its connections are closed, its port refuses.
-struct Plane {
-    address: String,
-    stop: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
-}
-
-impl Plane {
-    async fn start(cell: &Cell, address: &str) -> Self {
-        let listener = TcpListener::bind(address).await.expect("the port is free");
-        let address = listener.local_addr().expect("it is bound").to_string();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let service = axum::serve(listener, router(cell.app.clone()));
-        let service = service.with_graceful_shutdown(async { drop(stopped.await) });
-        Self { address, stop, serving: tokio::spawn(service.into_future()) }
-    }
-
-    async fn stop(self) {
-        self.stop.send(()).expect("it serves");
-        self.serving.await.expect("it does not panic").expect("it serves to the end");
-    }
 }
 
 /// A worker that lives through it.

@@ -18,9 +18,10 @@ use tokio::time::sleep;
 use tracing::Instrument;
 
 /// After the nth empty answer in a row (n from 0) the next question comes after
-/// `max(poll_after_ms, uniform(0, min(IDLE_CAP, IDLE_BASE × 2ⁿ)))`.
+/// `poll_after_ms + uniform(0, min(IDLE_CAP, IDLE_BASE × 2ⁿ))`. Were it the longer of the two, the first waits would all be
+/// as long as the controller says, and a fleet that has begun together would go on asking together.
 const IDLE_BASE: Duration = Duration::from_millis(200);
-/// The longest pause that an idle worker makes of its own accord.
+/// The longest that an idle worker adds of its own accord.
 const IDLE_CAP: Duration = Duration::from_secs(5);
 /// The longest pause that a controller can ask for with `poll_after_ms`.
 const MAX_POLL_AFTER: Duration = Duration::from_secs(300);
@@ -78,7 +79,7 @@ pub(super) async fn poll(
         answered = true;
         let mut wait = Duration::from_millis(taken.answer.poll_after_ms.into()).min(MAX_POLL_AFTER);
         if taken.answer.executions.is_empty() {
-            wait = wait.max(idle.next_wait());
+            wait += idle.next_wait();
         } else {
             idle.reset();
         }
@@ -163,7 +164,7 @@ impl Agent {
                 return Err(error);
             }
             may_have_arrived |= error.may_have_arrived();
-            let wait = failures.next_wait().max(error.pause());
+            let wait = error.pause() + failures.next_wait();
             tracing::warn!(%error, ?wait, "no work could be asked for");
             let draining = *phase.borrow() >= Shutdown::Draining;
             if draining && !error.may_have_arrived() {
