@@ -42,10 +42,7 @@ impl Worker {
 
     /// A figure of its memory by the name that proc(5) gives it in `status`, such as `VmRSS`, in kB.
     pub fn memory(&self, name: &str) -> u32 {
-        let path = format!("/proc/{}/status", self.process.id());
-        let status = std::fs::read_to_string(path).expect("it runs");
-        let figure = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        figure.expect("it has the figure").trim().trim_end_matches(" kB").parse().expect("a number")
+        memory(&self.process.id().to_string(), name)
     }
 
     /// Kills it with SIGKILL and starts another in its place.
@@ -64,6 +61,13 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The same of any process.
+pub(crate) fn memory(pid: &str, name: &str) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let figure = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    figure.expect("it has the figure").trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// The path of one of the workspace's binaries, which is named as its package, built once.

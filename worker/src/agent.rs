@@ -28,6 +28,12 @@ use tokio::time::timeout;
 /// try to deliver results: after that the controller has other ideas about them anyway.
 const LEASE: Duration = Duration::from_secs(limits::LEASE_SECONDS as u64);
 
+/// How long a request for work waits for more slots to be free, and one with results for more of them: on a busy worker
+/// of many slots, most of what it costs is requests.
+const LINGER: Duration = Duration::from_millis(5);
+/// Of how many slots one is a request's worth of company.
+const SLOTS_OF_COMPANY: u32 = 4;
+
 /// What all parts of the agent share.
 pub(crate) struct Agent {
     client: Client,
@@ -151,6 +157,11 @@ impl Agent {
             heartbeats_due: Notify::new(),
             late_logs: watch::Sender::new(0),
         })
+    }
+
+    /// How many slots or results make a request that need not wait for more.
+    fn company(&self) -> u32 {
+        (self.slot_count / SLOTS_OF_COMPANY).max(1)
     }
 
     /// Waits for what runs until the shutdown is out of patience.

@@ -3,8 +3,11 @@
 mod children;
 mod ending;
 pub(crate) mod environment;
+mod handover;
+mod launch;
 mod limits;
 mod process;
+mod remove;
 mod user;
 mod warden;
 mod wardens;
@@ -20,23 +23,20 @@ use crate::output;
 use crate::runtime::{Ending, Runtime, time_limit};
 use jobplane_protocol::LeasedExecution;
 use process::Process;
-use std::ffi::OsString;
-use std::io;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use user::JobUser;
-use warden::{Bounds, Order};
+use warden::Bounds;
 use wardens::Wardens;
 
 /// Runs jobs as processes, each under a warden.
 pub(crate) struct Exec {
-    /// What every job inherits.
-    variables: Vec<(OsString, OsString)>,
     kill_grace: Duration,
     bounds: Bounds,
-    wardens: Wardens,
+    wardens: Arc<Wardens>,
 }
 
 impl Exec {
@@ -44,15 +44,25 @@ impl Exec {
     /// `kill_grace` between SIGTERM and SIGKILL.
     ///
     /// # Errors
-    /// [`Error::Configuration`] if jobs cannot be run as `jobs` says.
-    pub(crate) fn new(env_allow: &[String], kill_grace: Duration, jobs: &JobSettings) -> Result<Self, Error> {
+    /// [`Error::Configuration`] if jobs cannot be run as `jobs` says, or could read the file with the worker's token.
+    pub(crate) fn new(
+        env_allow: &[String],
+        kill_grace: Duration,
+        jobs: &JobSettings,
+        token_file: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let place = std::env::temp_dir();
         let user = jobs.job_user.as_deref().map(JobUser::find).transpose()?;
+        if let Some(user) = &user {
+            user.must_enter(&place)?;
+            token_file.map_or(Ok(()), |file| user.must_not_read(file))?;
+        }
         if let Err(error) = children::children() {
             tracing::warn!(%error, "what leaves a job's process group may outlive it: the kernel does not list children");
         }
         let bounds = Bounds { limits: jobs.clone(), user };
-        let variables = environment::inherited(env_allow);
-        Ok(Self { variables, kill_grace, bounds, wardens: Wardens::default() })
+        let wardens = Wardens::new(environment::inherited(env_allow), place);
+        Ok(Self { kill_grace, bounds, wardens })
     }
 
     async fn supervise(
@@ -84,37 +94,15 @@ impl Runtime for Exec {
         stop: StopReceiver,
     ) -> Pin<Box<dyn Future<Output = Ending> + Send + 'a>> {
         Box::pin(async move {
-            // No attempt is ever numbered as another, so the name is free.
-            let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
-            let order = Order {
-                directory: std::env::temp_dir().join(name),
-                leased: leased.clone(),
-                bounds: self.bounds.clone(),
-            };
-            match Process::start(&self.wardens, &self.variables, &order).await {
+            match Process::start(&self.wardens, leased, &self.bounds).await {
                 Ok(process) => {
                     log.begin();
-                    let ending = self.supervise(process, leased, log, stop).await;
-                    remove(&order.directory).await;
-                    ending
+                    self.supervise(process, leased, log, stop).await
                 }
                 // Nothing is left where no warden was.
                 Err(error) => Ending::unstarted(format!("the worker could not start a warden: {error}")),
             }
         })
-    }
-}
-
-/// Removes what a warden has left: nothing, unless it was killed or could not.
-async fn remove(directory: &Path) {
-    // The usual case takes no thread, of which there may be none to have.
-    if std::fs::symlink_metadata(directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        return;
-    }
-    let path = directory.to_owned();
-    let removed = tokio::task::spawn_blocking(move || workspace::remove_all(&path)).await;
-    if let Err(error) = removed.map_err(io::Error::other).flatten() {
-        tracing::warn!(%error, path = %directory.display(), "an attempt's directory could not be removed");
     }
 }
 

@@ -42,7 +42,8 @@ fn main() -> anyhow::Result<ExitCode> {
     work()
 }
 
-#[tokio::main]
+// What it does itself is little: one thread beside this one does it for less than several that wake each other.
+#[tokio::main(worker_threads = 1)]
 async fn work() -> anyhow::Result<ExitCode> {
     // Whoever asks needs none of the settings that a worker must have.
     if std::env::args_os().any(|argument| argument == HEALTH) {

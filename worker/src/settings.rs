@@ -124,7 +124,10 @@ impl Settings {
     /// What runs the jobs.
     pub(crate) fn runtime(&self) -> Result<Box<dyn Runtime>, Error> {
         match self.runtime {
-            RuntimeKind::Exec => Ok(Box::new(Exec::new(&self.env_allow, self.kill_grace(), &self.jobs)?)),
+            RuntimeKind::Exec => {
+                let token_file = self.worker_token_file.as_deref();
+                Ok(Box::new(Exec::new(&self.env_allow, self.kill_grace(), &self.jobs, token_file)?))
+            }
             RuntimeKind::Container => {
                 let worker = self.options()?.name();
                 let container = Container::new(&self.container, &self.env_allow, self.kill_grace(), worker)?;

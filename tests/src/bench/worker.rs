@@ -2,13 +2,15 @@
 
 use super::report::Report;
 use super::stand::Stand;
-use crate::Worker;
+use crate::{Worker, program};
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::Signal;
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,43 +21,66 @@ use uuid::Uuid;
 /// Jobs of one round.
 const JOBS: usize = 2_000;
 /// What each of them runs.
-const COMMAND: &str = "true";
+const COMMAND: &str = "/bin/true";
+/// How many at once: a slot for each core, as a worker has by default, and a worker of many slots.
+const SLOTS_A_CORE: [usize; 2] = [1, 8];
 /// How long after its last job a worker counts as idle.
 const IDLE_AFTER: Duration = Duration::from_secs(2);
+/// Runs that are asked for in one call.
+const RUNS: usize = 500;
+/// Between two looks at how many are left.
+const PAUSE: Duration = Duration::from_millis(20);
 
-const PLAIN_CPU: &str = "plain fork, exec and wait: CPU";
-const WORKER_CPU: &str = "a worker with all that it starts: CPU";
-const CPU: &str = "a worker's CPU / plain";
-const PLAIN_WALL: &str = "plain fork, exec and wait, one on each core: time";
-const WORKER_WALL: &str = "a worker with a slot for each core: time";
-const WALL: &str = "a worker's time / plain";
-const RSS: &str = "a worker's resident memory when idle";
+const PLAIN: &str = "plain fork, exec and wait";
+const STUB: &str = "a worker, controller without a database";
+const REAL: &str = "a worker, real controller";
+const RSS: &str = "resident memory of a worker 2 s after its last job";
+const CHILDREN: &str = "resident memory of what it keeps for the next, each";
 
 pub(super) async fn measure(stand: &Stand, report: &mut Report) {
     let jobs = stand.size(JOBS);
-    let slots = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     report.parameter("jobs", format!("{jobs} of `{COMMAND}`, without input, result or output"));
-    report.parameter("slots", format!("{slots}, one for each core"));
-    for _ in 0..stand.rounds {
-        stand.say("plain");
-        let plain = tokio::task::spawn_blocking(move || plain(jobs, slots)).await.expect("it does not panic");
-        stand.say("a worker");
-        let (worker, kilobytes) = worker(jobs, slots).await;
-        for (of, cpu, wall) in [(&plain, PLAIN_CPU, PLAIN_WALL), (&worker, WORKER_CPU, WORKER_WALL)] {
-            report.figure(cpu, "µs a job", per_job(of.cpu, jobs));
-            report.figure(wall, "µs a job", per_job(of.wall, jobs));
-        }
-        report.figure(CPU, "", worker.cpu.as_secs_f64() / plain.cpu.as_secs_f64());
-        report.figure(WALL, "", worker.wall.as_secs_f64() / plain.wall.as_secs_f64());
-        report.figure(RSS, "MB", f64::from(kilobytes) / 1_000.0);
-    }
-    report.at_most(
-        "a job that does nothing costs a worker at most half more than starting it plainly",
-        CPU,
-        1.5,
+    report.parameter(
+        "CPU",
+        "user and system time of a worker, its wardens and its jobs; of the plain processes",
     );
-    report.at_most("and takes at most half more time", WALL, 1.5);
+    report.parameter("time", "from the first dequeue to the last result; the controller shares the cores");
+    // What is built here is not measured.
+    program("jobplane-worker");
+    for _ in 0..stand.rounds {
+        for slots in SLOTS_A_CORE.map(|each| each * cores) {
+            stand.say(&format!("{slots} at once"));
+            let plain =
+                tokio::task::spawn_blocking(move || plain(jobs, slots)).await.expect("it does not panic");
+            let mut costs = vec![(PLAIN, plain)];
+            costs.push((STUB, stub(jobs, slots, report).await));
+            costs.push((REAL, real(stand, jobs, slots).await));
+            for (who, cost) in &costs {
+                report.figure(format!("{slots} at once: {who}: CPU"), "µs a job", per_job(cost.cpu, jobs));
+                report.figure(format!("{slots} at once: {who}: time"), "µs a job", per_job(cost.wall, jobs));
+            }
+            let plain = &costs[0].1;
+            for (who, cost) in &costs[1..] {
+                report.figure(ratio(slots, who, "CPU"), "", cost.cpu.as_secs_f64() / plain.cpu.as_secs_f64());
+                report.figure(
+                    ratio(slots, who, "time"),
+                    "",
+                    cost.wall.as_secs_f64() / plain.wall.as_secs_f64(),
+                );
+            }
+        }
+    }
+    for slots in SLOTS_A_CORE.map(|each| each * cores) {
+        let line = "a job that does nothing costs a worker at most half more than starting it plainly";
+        report.at_most(line, &ratio(slots, STUB, "CPU"), 1.5);
+        report.at_most("and at most 2.5 times with a real controller", &ratio(slots, REAL, "CPU"), 2.5);
+    }
     report.at_most("an idle worker is small", RSS, 15.0);
+}
+
+fn ratio(slots: usize, who: &str, what: &str) -> String {
+    format!("{slots} at once: {who}: {what} / plain")
 }
 
 /// What all the jobs of a round took.
@@ -75,7 +100,7 @@ fn of_children() -> Duration {
     Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
-/// Starts the command and waits for it, over and over.
+/// Starts the command and waits for it, over and over, with as many variables as a job has.
 fn plain(jobs: usize, at_once: usize) -> Cost {
     let (began, before) = (Instant::now(), of_children());
     std::thread::scope(|scope| {
@@ -84,6 +109,9 @@ fn plain(jobs: usize, at_once: usize) -> Cost {
             scope.spawn(move || {
                 for _ in 0..share {
                     let mut command = Command::new(COMMAND);
+                    command
+                        .env_clear()
+                        .envs((0..9).map(|name| (format!("VARIABLE_{name}"), Uuid::new_v4().to_string())));
                     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                     assert!(command.status().expect("it starts").success());
                 }
@@ -93,26 +121,73 @@ fn plain(jobs: usize, at_once: usize) -> Cost {
     Cost { cpu: of_children() - before, wall: began.elapsed() }
 }
 
-/// A worker does the same, for a controller that does nothing but hand it out; and its memory afterwards, in kB.
-async fn worker(jobs: usize, slots: usize) -> (Cost, u32) {
+/// A worker of so many slots.
+fn start(url: &str, token: &str, slots: usize) -> Worker {
+    Worker::start(url, token, |command| {
+        command.env("JOBPLANE_CONCURRENCY", slots.to_string()).stderr(Stdio::null());
+    })
+}
+
+/// Ends a worker in good order: it waits for all that it has started, so that their time counts as its own.
+fn end(mut worker: Worker) {
+    worker.signal(Signal::SIGTERM);
+    assert!(worker.process.wait().expect("it is a child").success());
+}
+
+/// A worker does the same, for a controller that does nothing but hand it out.
+async fn stub(jobs: usize, slots: usize, report: &mut Report) -> Cost {
     let controller = Arc::new(Controller { left: Mutex::new((jobs, None)), done: watch::Sender::new(0) });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let service = axum::serve(listener, controller.clone().router());
     let serving = tokio::spawn(service.into_future());
     let before = of_children();
-    let worker = Worker::start(&url, "jp_worker_x", |command| {
-        command.env("JOBPLANE_CONCURRENCY", slots.to_string()).stderr(Stdio::null());
-    });
+    let worker = start(&url, "jp_worker_x", slots);
     let mut done = controller.done.subscribe();
     done.wait_for(|&done| done == jobs).await.expect("the controller is there");
     let ended = Instant::now();
     let began = controller.left.lock().expect("no holder panics").1.expect("it has asked");
     tokio::time::sleep(IDLE_AFTER).await;
-    let kilobytes = worker.memory("VmRSS");
-    drop(worker);
+    report.figure(RSS, "MB", f64::from(worker.memory("VmRSS")) / 1_000.0);
+    for kilobytes in of_its_children(&worker) {
+        report.figure(CHILDREN, "MB", kilobytes / 1_000.0);
+    }
+    end(worker);
     serving.abort();
-    (Cost { cpu: of_children() - before, wall: ended - began }, kilobytes)
+    Cost { cpu: of_children() - before, wall: ended - began }
+}
+
+/// Resident memory of what a worker has started, in kB.
+fn of_its_children(worker: &Worker) -> Vec<f64> {
+    let tasks = format!("/proc/{}/task", worker.process.id());
+    let lists = std::fs::read_dir(Path::new(&tasks)).expect("it runs").map(|task| {
+        std::fs::read_to_string(task.expect("it runs").path().join("children")).unwrap_or_default()
+    });
+    let pids: Vec<_> =
+        lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+    pids.iter().map(|pid| f64::from(crate::fleet::memory(pid, "VmRSS"))).collect()
+}
+
+/// A worker does the same for a real controller, from its start.
+async fn real(stand: &Stand, jobs: usize, slots: usize) -> Cost {
+    let cell = stand.cell(60, 8).await;
+    let job = cell.new_job(json!({"command": [COMMAND]})).await;
+    let mut left = jobs;
+    while left > 0 {
+        let count = left.min(RUNS);
+        cell.run_many(&cell.tenant, &job, count).await;
+        left -= count;
+    }
+    let (before, began) = (of_children(), Instant::now());
+    let worker = start(&cell.url, &cell.worker, slots);
+    while cell.in_flight().await > 0 {
+        tokio::time::sleep(PAUSE).await;
+    }
+    let wall = began.elapsed();
+    end(worker);
+    let cost = Cost { cpu: of_children() - before, wall };
+    stand.discard(cell).await;
+    cost
 }
 
 /// A controller without a database.

@@ -3,7 +3,7 @@
 use super::attempt::attempt;
 use super::leases::LeaseKey;
 use super::results::Report;
-use super::{Agent, reached, report};
+use super::{Agent, LINGER, reached, report};
 use crate::metrics::{self, Dequeue};
 use crate::trace::{self, Trace};
 use crate::{Backoff, Error, Shutdown};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
 /// After the nth empty answer in a row (n from 0) the next question comes after
@@ -113,9 +113,14 @@ struct Taken {
 }
 
 impl Agent {
-    /// Waits for a free slot and takes all that are free, up to what one dequeue may ask for.
+    /// Waits for a free slot, a moment for a quarter of all to be free, and takes all that are, up to what one dequeue
+    /// may ask for.
     async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {
         let mut slots = self.slots.clone().acquire_owned().await.ok()?;
+        let company = self.company().saturating_sub(1);
+        if let Ok(company) = timeout(LINGER, self.slots.clone().acquire_many_owned(company)).await {
+            slots.merge(company.ok()?);
+        }
         let more = self.slots.available_permits().min(limits::MAX_DEQUEUE as usize - 1);
         if let Ok(more) = self.slots.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
             slots.merge(more);

@@ -5,7 +5,7 @@ mod report;
 
 pub(super) use report::Report;
 
-use super::{Agent, fitting};
+use super::{Agent, LINGER, fitting};
 use crate::metrics::{self, Delivery};
 use crate::{Backoff, Error};
 use jobplane_protocol::{ErrorCode, ResultAnswer, ResultsRequest, ResultsResponse, limits};
@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Bytes of one request: the limit, less room for what stands around the items.
 const MAX_BATCH_BYTES: usize = limits::MAX_REQUEST_BYTES - 1_000;
@@ -34,6 +34,7 @@ pub(super) async fn deliver(agent: Arc<Agent>, mut queue: mpsc::Receiver<Report>
                 None => return,
             }
         }
+        agent.linger(&mut queue, &mut due).await;
         while fits(&due) {
             let Ok(report) = queue.try_recv() else { break };
             due.push_back(report);
@@ -117,6 +118,16 @@ impl Settled {
 }
 
 impl Agent {
+    /// Waits a moment for the results of other attempts, if any run.
+    async fn linger(&self, queue: &mut mpsc::Receiver<Report>, due: &mut VecDeque<Report>) {
+        let company = usize::try_from(self.company()).unwrap_or(1);
+        let until = Instant::now() + LINGER;
+        while due.len() < company && self.slots.available_permits() < self.slot_count as usize {
+            let Ok(Some(report)) = timeout_at(until, queue.recv()).await else { return };
+            due.push_back(report);
+        }
+    }
+
     async fn send(&self, batch: &[Report]) -> Result<Vec<ResultAnswer>, Error> {
         let request = ResultsRequest { results: batch.iter().map(|report| report.item.clone()).collect() };
         let mut call = self.client.post("/internal/executions/results").json(&request);

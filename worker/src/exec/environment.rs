@@ -5,7 +5,7 @@ use super::workspace::Workspace;
 use crate::runtime;
 use jobplane_protocol::LeasedExecution;
 use std::ffi::{OsStr, OsString};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Variables of the worker that every job sees, beside `LC_*`.
 const ALLOWED: [&str; 3] = ["PATH", "LANG", "TZ"];
@@ -18,10 +18,9 @@ pub(super) fn inherited(allow: &[String]) -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| is_allowed(name, allow)).collect()
 }
 
-/// A command with the environment of this attempt: what the warden has, the directories, the job's own
-/// variables over both, and last, so that no job can claim to be another, what it is.
-pub(super) fn command(program: &str, leased: &LeasedExecution, workspace: &Workspace) -> Command {
-    let mut command = Command::new(program);
+/// Gives a command the environment of this attempt: what the warden has, the directories, the job's own variables over
+/// both, and last, so that no job can claim to be another, what it is.
+pub(super) fn give(command: &mut Command, leased: &LeasedExecution, workspace: &Workspace) {
     command
         .env("HOME", workspace.work())
         .env("TMPDIR", workspace.temporary())
@@ -29,20 +28,17 @@ pub(super) fn command(program: &str, leased: &LeasedExecution, workspace: &Works
         .envs(runtime::identity(leased))
         .env("JOBPLANE_INPUT", workspace.input())
         .env("JOBPLANE_OUTPUT_DIR", workspace.output())
-        .current_dir(workspace.work())
-        .stdin(Stdio::null());
-    command
+        .current_dir(workspace.work());
 }
 
 /// Says whose process it is, unless the job's own variables do.
-pub(super) fn belongs_to<'a>(command: &'a mut Command, user: &JobUser) -> &'a mut Command {
+pub(super) fn belongs_to(command: &mut Command, user: &JobUser) {
     for name in ["USER", "LOGNAME"] {
         let said = command.get_envs().any(|(known, _)| known == name);
         if let (false, Some(user)) = (said, &user.name) {
             command.env(name, user);
         }
     }
-    command
 }
 
 fn is_allowed(name: &OsStr, allow: &[String]) -> bool {

@@ -40,14 +40,13 @@ pub struct JobSettings {
 }
 
 impl JobSettings {
-    /// Sets the limits for this process and all that come of it. They can be lowered, never raised again.
+    /// Sets the limits for this process and all that come of it, but for the one of its user. They can be lowered,
+    /// never raised again.
     pub(super) fn apply(&self) -> io::Result<()> {
         for (resource, limit, grace) in [
-            (Resource::RLIMIT_CORE, Some(0), 0),
             // Not the address space: Go, Java and JavaScript reserve far more of that than they use.
             (Resource::RLIMIT_DATA, self.job_memory_mib.map(|most| most * MIB), 0),
             (Resource::RLIMIT_NOFILE, self.job_open_files, 0),
-            (Resource::RLIMIT_NPROC, self.job_user_processes, 0),
             (Resource::RLIMIT_FSIZE, self.job_file_mib.map(|most| most * MIB), 0),
             (Resource::RLIMIT_CPU, self.job_cpu_seconds, CPU_GRACE_SECONDS),
         ] {
@@ -56,6 +55,11 @@ impl JobSettings {
             }
         }
         Ok(())
+    }
+
+    /// Sets how many processes the user of this process may have for it to make another.
+    pub(super) fn apply_to_user(&self) -> io::Result<()> {
+        self.job_user_processes.map_or(Ok(()), |most| lower(Resource::RLIMIT_NPROC, most, most))
     }
 
     /// Which of the limits a signal tells of.
@@ -68,9 +72,32 @@ impl JobSettings {
     }
 }
 
-/// Lowers a limit, never over what this process has itself.
+/// Says that neither this process nor what comes of it leaves its memory in a file.
+pub(super) fn no_core() -> io::Result<()> {
+    lower(Resource::RLIMIT_CORE, 0, 0)
+}
+
 fn lower(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
-    let (_, most) = getrlimit(resource)?;
-    let set: Result<(), Errno> = setrlimit(resource, soft.min(most), hard.min(most));
+    let set: Result<(), Errno> = getrlimit(resource).and_then(|now| {
+        let (soft, hard) = lowered(now, (soft, hard));
+        setrlimit(resource, soft, hard)
+    });
     set.map_err(|error| io::Error::other(format!("{resource:?}: {error}")))
+}
+
+/// A soft and a hard limit, neither over what it is now.
+fn lowered(now: (u64, u64), to: (u64, u64)) -> (u64, u64) {
+    (now.0.min(to.0), now.1.min(to.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_is_ever_raised() {
+        assert_eq!(lowered((1024, 4096), (40, 40)), (40, 40));
+        assert_eq!(lowered((1024, 4096), (2048, 2048)), (1024, 2048));
+        assert_eq!(lowered((1024, 4096), (1 << 20, 1 << 20)), (1024, 4096));
+    }
 }

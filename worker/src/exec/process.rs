@@ -1,21 +1,21 @@
 //! One job as the worker sees it: a warden that was told to run it, asked to end it, and answers how it ended.
 
+use super::handover;
 #[cfg(not(test))]
 use super::warden::NAME;
-use super::warden::{Order, Report};
-use super::wardens::Wardens;
+use super::warden::{Answer, Bounds, Order, Report};
+use super::wardens::{Warden, Wardens};
 use crate::agent::{Stop, StopReceiver, stopped};
-use std::ffi::OsString;
-use std::io;
+use jobplane_protocol::LeasedExecution;
+use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
-use std::process::Stdio;
+use std::process;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
 /// How long a warden may take to kill everything before it is killed itself.
@@ -32,110 +32,110 @@ pub(super) enum Ended {
     Stopped(Stop),
 }
 
-/// A job's warden. Dropping it ends the job and all that came of it, as the worker's own death does.
+/// A job under its warden. Dropping it ends the job and all that came of it.
 pub(super) struct Process {
-    warden: Child,
-    orders: OwnedWriteHalf,
-    reports: OwnedReadHalf,
+    warden: Warden,
+    output: Option<PipeReader>,
+    errors: Option<PipeReader>,
 }
 
 impl Process {
-    /// Starts a warden with these variables and tells it what to run.
+    /// Tells a warden what to run.
     pub(super) async fn start(
         wardens: &Wardens,
-        variables: &[(OsString, OsString)],
-        order: &Order,
+        leased: &LeasedExecution,
+        bounds: &Bounds,
     ) -> io::Result<Self> {
-        let (ours, theirs) = StdUnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let mut command = program();
-        command
-            .arg(order.leased.execution_id.to_string())
-            .env_clear()
-            .envs(variables.iter().map(|(name, value)| (name, value)))
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let warden = wardens.spawn(&mut command)?;
-        // The warden's end must be the end of what it reports.
-        drop(command);
-        let (reports, mut orders) = UnixStream::from_std(ours)?.into_split();
-        let order = serde_json::to_vec(order)?;
-        let told = async {
-            orders.write_u32(u32::try_from(order.len()).map_err(io::Error::other)?).await?;
-            orders.write_all(&order).await
-        };
-        if let Err(error) = told.await {
+        let (output, to_output) = io::pipe()?;
+        let (errors, to_errors) = io::pipe()?;
+        let pipes = [to_output, to_errors];
+        loop {
+            let mut warden = wardens.take()?;
+            let order = serde_json::to_vec(&Order { directory: &warden.directory, leased, bounds })?;
+            let Err(error) = handover::send(&mut warden.orders, &order, &pipes).await else {
+                return Ok(Self { warden, output: Some(output), errors: Some(errors) });
+            };
+            // It has been killed while it waited, and nothing was started.
             tracing::warn!(%error, "a warden did not hear what to run");
+            wardens.end(warden, false).await;
         }
-        Ok(Self { warden, orders, reports })
     }
 
     /// The job's output, once.
     pub(super) fn take_pipes(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
-        (self.warden.stdout.take(), self.warden.stderr.take())
+        let output = self.output.take().map(OwnedFd::from).map(process::ChildStdout::from);
+        let errors = self.errors.take().map(OwnedFd::from).map(process::ChildStderr::from);
+        (
+            output.and_then(|pipe| ChildStdout::from_std(pipe).ok()),
+            errors.and_then(|pipe| ChildStderr::from_std(pipe).ok()),
+        )
     }
 
     /// Waits for the end of the job, and brings it about after `limit` or for a reason to stop: SIGTERM
     /// to its group, SIGKILL to everything after `grace`; at once for a lost lease, since another worker
-    /// may run the same by now. Whatever the job has left when its own process is gone is killed.
+    /// may run the same by now. Whatever the job has left when its own process is gone is killed. A warden
+    /// whose job ended by itself waits for another.
     pub(super) async fn wait(
         self,
-        wardens: &Wardens,
+        wardens: &Arc<Wardens>,
         limit: Duration,
         grace: Duration,
         mut stop: StopReceiver,
     ) -> Ended {
-        let Self { warden, mut orders, reports } = self;
-        let mut report = pin!(report(reports));
-        let (why, mut answer) = tokio::select! {
-            biased;
-            answer = &mut report => (None, Some(answer)),
-            why = stopped(&mut stop) => (Some(Ended::Stopped(why)), None),
-            () = sleep(limit) => (Some(Ended::TimedOut), None),
+        let Self { mut warden, .. } = self;
+        let (why, answer) = {
+            let mut heard = pin!(report(&mut warden.reports));
+            let (why, mut answer) = tokio::select! {
+                biased;
+                answer = &mut heard => (None, Some(answer)),
+                why = stopped(&mut stop) => (Some(Ended::Stopped(why)), None),
+                () = sleep(limit) => (Some(Ended::TimedOut), None),
+            };
+            if matches!(why, Some(Ended::TimedOut | Ended::Stopped(Stop::Cancel | Stop::Release)))
+                && warden.orders.write_u8(0).await.is_ok()
+            {
+                answer = timeout(grace, &mut heard).await.ok();
+            }
+            if answer.is_none() {
+                // The end of what it is told is that of everything.
+                if let Err(error) = warden.orders.shutdown().await {
+                    tracing::debug!(%error, "a warden is gone already");
+                }
+                answer = timeout(KILL_TIMEOUT, heard).await.ok();
+            }
+            (why, answer.flatten())
         };
-        if matches!(why, Some(Ended::TimedOut | Ended::Stopped(Stop::Cancel | Stop::Release)))
-            && orders.write_u8(0).await.is_ok()
-        {
-            answer = timeout(grace, &mut report).await.ok();
+        match &answer {
+            // Nothing else was said to it, so that it has nothing left to hear.
+            Some(answer) if why.is_none() && answer.stays => wardens.put_back(warden),
+            _ => wardens.end(warden, answer.is_none()).await,
         }
-        drop(orders);
-        if answer.is_none() {
-            answer = timeout(KILL_TIMEOUT, report).await.ok();
-        }
-        wardens.reap(warden).await;
-        let report = answer.flatten();
-        if report.is_none() {
-            tracing::warn!("a warden was killed: its job is ended without it");
-            wardens.end_strays().await;
-        }
-        why.unwrap_or(Ended::Itself(report))
+        why.unwrap_or(Ended::Itself(answer.map(|answer| answer.report)))
     }
 }
 
-/// What the warden says before it ends, if it is not killed before that.
-async fn report(mut reports: OwnedReadHalf) -> Option<Report> {
-    let mut report = Vec::new();
-    let read = reports.read_to_end(&mut report).await;
-    read.and_then(|_| Ok(serde_json::from_slice(&report)?))
+/// What the warden says of the job, if it is not killed before that.
+async fn report(reports: &mut OwnedReadHalf) -> Option<Answer> {
+    let answer = handover::answered(reports).await;
+    answer
+        .and_then(|answer| Ok(serde_json::from_slice(&answer)?))
         .inspect_err(|error| tracing::debug!(%error, "no report of a warden"))
         .ok()
 }
 
 /// This program, under the name by which it knows what it is to be; whatever lies at its path by now.
 #[cfg(not(test))]
-fn program() -> Command {
+pub(super) fn program() -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(NAME);
     command
 }
 
-/// The test that is one. The shell keeps what a test prints out of the job's output.
+/// The test that is one.
 #[cfg(test)]
-fn program() -> Command {
+pub(super) fn program() -> Command {
     const TEST: &str = "exec::tests::this_is_the_warden_of_the_other_tests";
-    let mut command = Command::new("sh");
-    let script = format!(r#"exec "$0" --ignored --exact {TEST} --nocapture 3>&1 >/dev/null"#);
-    command.arg("-c").arg(script).arg(std::env::current_exe().expect("it runs"));
+    let mut command = Command::new(std::env::current_exe().expect("it runs"));
+    command.args(["--ignored", "--exact", TEST, "--nocapture"]);
     command
 }

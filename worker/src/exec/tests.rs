@@ -2,7 +2,7 @@
 
 mod bounds;
 
-use super::{Exec, JobSettings};
+use super::{Exec, JobSettings, Wardens};
 use crate::agent::{Leases, Progress, Stop};
 use crate::logs;
 use crate::runtime::{Ending, Runtime};
@@ -45,12 +45,13 @@ pub(crate) fn execution(command: &[&str]) -> LeasedExecution {
 
 /// A runtime of jobs with these bounds.
 fn exec(jobs: &JobSettings) -> Exec {
-    Exec::new(&[], LONG, jobs).unwrap()
+    Exec::new(&[], LONG, jobs, None).unwrap()
 }
 
 /// A runtime that can start nothing, as on a machine that has no process left: no variable may hold this.
 pub(crate) fn without_means() -> Exec {
-    Exec { variables: vec![("A\0".into(), "b".into())], ..exec(&JobSettings::default()) }
+    let variables = vec![("A\0".into(), "b".into())];
+    Exec { wardens: Wardens::new(variables, std::env::temp_dir()), ..exec(&JobSettings::default()) }
 }
 
 /// What a run left behind.
@@ -63,14 +64,21 @@ pub(crate) struct Ran {
 #[test]
 #[ignore = "the other tests start it"]
 fn this_is_the_warden_of_the_other_tests() {
-    let output = std::fs::File::options().write(true).open("/dev/fd/3").unwrap();
-    nix::unistd::dup2_stdout(output).unwrap();
-    nix::unistd::close(3).unwrap();
     super::warden::guard().unwrap();
 }
 
+/// See `this_program` in `launch.rs`.
+#[test]
+#[ignore = "the other tests start it"]
+fn this_becomes_the_jobs_of_the_other_tests() {
+    let output = std::fs::File::options().write(true).open("/dev/fd/3").unwrap();
+    nix::unistd::dup2_stdout(output).unwrap();
+    nix::unistd::close(3).unwrap();
+    super::launch::launch(std::env::args_os().skip_while(|argument| argument != "--").skip(1)).unwrap();
+}
+
 async fn run_execution(leased: LeasedExecution, grace: Duration, stop_at: Option<(&str, Stop)>) -> Ran {
-    let exec = Exec::new(&["CARGO_PKG_NAME".to_owned()], grace, &JobSettings::default()).unwrap();
+    let exec = Exec::new(&["CARGO_PKG_NAME".to_owned()], grace, &JobSettings::default(), None).unwrap();
     run_on(&exec, leased, stop_at).await
 }
 
@@ -149,29 +157,40 @@ async fn what_can_never_run_is_not_retried() {
 
 #[tokio::test]
 async fn an_attempt_that_can_have_no_directory_costs_no_try() {
-    let leased = execution(&["true"]);
-    let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
-    let in_the_way = std::env::temp_dir().join(name);
-    std::fs::write(&in_the_way, "").unwrap();
-    let ending = run_execution(leased, LONG, None).await.ending;
-    std::fs::remove_file(in_the_way).unwrap();
+    let nowhere = tempfile::tempdir().unwrap().path().join("nowhere");
+    let exec = Exec { wardens: Wardens::new(Vec::new(), nowhere), ..exec(&JobSettings::default()) };
+    let ending = run_on(&exec, execution(&["true"]), None).await.ending;
     assert_eq!(ending.outcome, Outcome::Released);
     assert!(ending.error.is_some_and(|error| error.starts_with("the worker could not make a directory")));
 }
 
+/// Whatever else is true of it, exit 0 with this is a failure for good.
+async fn fails_for_good(script: &str, error: &str) {
+    let ending = sh(script).await.ending;
+    let seen = (ending.outcome, ending.exit_code, ending.retryable);
+    assert_eq!(seen, (Outcome::Failed, Some(0), Some(false)), "{script}");
+    assert!(ending.error.as_deref().is_some_and(|text| text.starts_with(error)), "{:?}", ending.error);
+}
+
 #[tokio::test]
-async fn a_result_that_cannot_be_one_fails_for_good() {
-    for (script, error) in [
-        ("echo '{' > $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not JSON"),
-        (r#"printf '"\377"' > $JOBPLANE_OUTPUT_DIR/result.json"#, "result.json is not JSON"),
-        ("head -c 1048577 /dev/zero > $JOBPLANE_OUTPUT_DIR/result.json", "result.json is larger than"),
-        ("mkfifo $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not a regular file"),
-        ("ln -s /dev/zero $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not a regular file"),
-    ] {
-        let ending = sh(script).await.ending;
-        assert_eq!((ending.outcome, ending.retryable), (Outcome::Failed, Some(false)), "{script}");
-        assert!(ending.error.as_deref().is_some_and(|text| text.starts_with(error)), "{:?}", ending.error);
-    }
+async fn exit_0_with_an_invalid_result_fails_for_good() {
+    fails_for_good("echo '{' > $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not JSON").await;
+    fails_for_good(r#"printf '"\377"' > $JOBPLANE_OUTPUT_DIR/result.json"#, "result.json is not JSON").await;
+    fails_for_good(": > $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not JSON").await;
+}
+
+#[tokio::test]
+async fn exit_0_with_an_oversized_result_fails_for_good() {
+    let script = "head -c 1048577 /dev/zero > $JOBPLANE_OUTPUT_DIR/result.json";
+    fails_for_good(script, "result.json is larger than").await;
+}
+
+#[tokio::test]
+async fn exit_0_with_a_result_that_is_no_file_fails_for_good() {
+    fails_for_good("mkfifo $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not a regular file").await;
+    fails_for_good("mkdir $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not a regular file").await;
+    fails_for_good("ln -s /dev/zero $JOBPLANE_OUTPUT_DIR/result.json", "result.json is not a regular file")
+        .await;
 }
 
 #[tokio::test]
@@ -218,6 +237,18 @@ async fn a_process_that_left_its_group_session_and_parent_ends_with_the_job() {
 }
 
 #[tokio::test]
+async fn a_job_that_forks_daemons_succeeds_and_they_end_with_it() {
+    // Each is an orphan in a session of its own, and the job waits until it is.
+    let daemon = "setsid sh -c 'echo $$ >> daemons; exec sleep 1000' > /dev/null 2>&1 &";
+    let script = format!(
+        "for n in 1 2 3; do ({daemon}) done; until [ $(wc -l < daemons) = 3 ]; do :; done; cat daemons"
+    );
+    let ran = sh(&format!("touch daemons; {script}")).await;
+    assert_eq!((ran.ending.outcome, ran.lines.len()), (Outcome::Succeeded, 3));
+    assert!(!ran.lines.iter().any(|pid| is_running(pid)), "{:?}", ran.lines);
+}
+
+#[tokio::test]
 async fn however_an_attempt_is_ended_nothing_of_it_goes_on() {
     let script = "setsid sleep 1000 & echo $!; echo ready; wait";
     for why in [None, Some(Stop::Cancel), Some(Stop::Release), Some(Stop::Lost)] {
@@ -246,9 +277,9 @@ async fn a_process_that_forks_and_ends_all_the_time_does_not_outrun_its_end() {
 }
 
 #[tokio::test]
-async fn a_job_that_closes_its_output_is_still_waited_for() {
+async fn a_job_that_closes_its_pipes_is_waited_for_and_fails_with_its_exit_code() {
     let ran = sh("exec >&- 2>&-; sleep 0.1; exit 4").await;
-    assert_eq!(ran.ending.exit_code, Some(4));
+    assert_eq!((ran.ending.outcome, ran.ending.exit_code), (Outcome::Failed, Some(4)));
 }
 
 #[tokio::test]
@@ -267,7 +298,7 @@ async fn a_job_that_never_ends_a_line_succeeds_and_is_logged_in_pieces() {
 }
 
 #[tokio::test]
-async fn a_job_that_prints_no_text_succeeds_and_what_is_none_is_replaced() {
+async fn a_job_that_writes_invalid_utf_8_succeeds_and_what_is_none_is_replaced() {
     let ran = sh("printf 'a\\377b\\n\\303'").await;
     assert_eq!(ran.ending.outcome, Outcome::Succeeded);
     assert_eq!(ran.lines, ["a\u{fffd}b", "\u{fffd}"]);
@@ -297,4 +328,66 @@ async fn a_job_sees_what_is_meant_for_it_and_nothing_else() {
     assert_eq!(value("CARGO_MANIFEST_DIR"), None, "it is not");
     assert_eq!(value("HOME"), Some(ran.lines[1].as_str()));
     assert!(!std::path::Path::new(&ran.lines[1]).exists(), "the directory goes with the attempt");
+}
+
+/// The warden that a job prints as its parent.
+async fn guarded_by(exec: &Exec, script: &str) -> (Ran, String) {
+    let ran = run_on(exec, execution(&["sh", "-c", &format!("echo $PPID; {script}")]), None).await;
+    let warden = ran.lines[0].clone();
+    (ran, warden)
+}
+
+#[tokio::test]
+async fn a_warden_whose_job_ended_by_itself_guards_the_next_and_nothing_of_the_one_is_left_to_the_other() {
+    let exec = exec(&JobSettings::default());
+    let script = "setsid sleep 1000 & echo $!; touch file; echo more >> $JOBPLANE_INPUT; exit 3";
+    let (first, warden) = guarded_by(&exec, script).await;
+    assert_eq!(first.ending.exit_code, Some(3));
+    assert!(!is_running(&first.lines[1]));
+    let (second, same) = guarded_by(&exec, "cat $JOBPLANE_INPUT; echo; ls -a; ls /proc/self/fd").await;
+    assert_eq!((second.ending.outcome, same), (Outcome::Succeeded, warden));
+    let open = std::process::Command::new("ls").arg("/proc/self/fd").output().unwrap().stdout;
+    let expected = format!("null\n.\n..\n{}", String::from_utf8(open).unwrap());
+    assert_eq!(second.lines[1..].join("\n"), expected.trim_end());
+}
+
+#[tokio::test]
+async fn a_warden_whose_job_changed_the_directory_around_its_own_guards_no_other_and_leaves_nothing() {
+    let exec = exec(&JobSettings::default());
+    let (ran, warden) = guarded_by(&exec, "cd ..; pwd; mv work other; echo mine > input.json").await;
+    assert_eq!(ran.ending.outcome, Outcome::Succeeded);
+    assert!(!is_running(&warden) && !std::path::Path::new(&ran.lines[1]).exists());
+    let (_, other) = guarded_by(&exec, "true").await;
+    assert_ne!(other, warden);
+}
+
+#[tokio::test]
+async fn wardens_that_wait_end_with_their_worker_and_leave_nothing() {
+    let exec = exec(&JobSettings::default());
+    let (ran, warden) = guarded_by(&exec, "pwd").await;
+    let directory = std::path::Path::new(&ran.lines[1]).parent().unwrap();
+    assert!(is_running(&warden) && directory.exists());
+    drop(exec);
+    assert!(!is_running(&warden) && !directory.exists());
+}
+
+#[tokio::test]
+async fn a_warden_that_was_killed_while_it_waited_is_replaced() {
+    let exec = exec(&JobSettings::default());
+    let (_, warden) = guarded_by(&exec, "true").await;
+    let pid = nix::unistd::Pid::from_raw(warden.parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually(|| !is_running(&warden)).await;
+    let (ran, other) = guarded_by(&exec, "true").await;
+    assert_eq!(ran.ending.outcome, Outcome::Succeeded);
+    assert_ne!(other, warden);
+}
+
+#[tokio::test]
+async fn a_warden_that_was_told_to_end_a_job_guards_no_other() {
+    let exec = exec(&JobSettings::default());
+    let leased = execution(&["sh", "-c", "echo $PPID; echo ready; exec sleep 1000"]);
+    let ran = run_on(&exec, leased, Some(("ready", Stop::Cancel))).await;
+    assert_eq!(ran.ending.outcome, Outcome::Cancelled);
+    eventually(|| !is_running(&ran.lines[0])).await;
 }

@@ -22,17 +22,20 @@ async fn no_job_has_the_terminal_of_its_worker() {
     assert!(ran.lines[0].parse::<i32>().is_ok(), "{:?}", ran.lines);
 }
 
-#[tokio::test]
-async fn limits_hold_for_what_a_job_starts_and_cannot_be_raised() {
-    let jobs = JobSettings {
+fn all_limits() -> JobSettings {
+    JobSettings {
+        job_user: None,
         job_memory_mib: Some(64),
         job_cpu_seconds: Some(5),
         job_open_files: Some(40),
         job_user_processes: Some(1234),
         job_file_mib: Some(3),
-        ..JobSettings::default()
-    };
-    let ran = bounded(&jobs, "sh -c 'cat /proc/self/limits'").await;
+    }
+}
+
+#[tokio::test]
+async fn limits_hold_for_what_a_job_starts_and_cannot_be_raised() {
+    let ran = bounded(&all_limits(), "sh -c 'cat /proc/self/limits'").await;
     let limit = |name: &str| {
         let line = ran.lines.iter().find_map(|line| line.strip_prefix(name)).unwrap();
         line.split_whitespace().take(2).map(|value| value.parse().unwrap()).collect::<Vec<u64>>()
@@ -42,6 +45,15 @@ async fn limits_hold_for_what_a_job_starts_and_cannot_be_raised() {
     assert_eq!(limit("Max open files"), [40; 2]);
     assert_eq!(limit("Max processes"), [1234; 2]);
     assert_eq!(limit("Max file size"), [3 << 20; 2]);
+}
+
+#[tokio::test]
+async fn no_limit_of_a_job_is_its_wardens_too() {
+    let ran = bounded(&all_limits(), "cat /proc/$PPID/limits").await;
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let others = |line: &&str| !line.starts_with("Max core file size");
+    let of_the_warden: Vec<_> = ran.lines.iter().map(String::as_str).filter(others).collect();
+    assert_eq!(of_the_warden, own.lines().filter(others).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -146,12 +158,17 @@ mod as_root {
         let place = tempfile::tempdir().unwrap();
         let secret = place.path().join("secret");
         fs::write(&secret, r#""secret""#).unwrap();
-        let leased = execution(&["sh", "-c", "touch ready; until [ -e go ]; do sleep 0.01; done"]);
-        let name = format!("jobplane-{}-{}", leased.execution_id, leased.attempt);
-        let directory = std::env::temp_dir().join(name);
+        let open = public();
+        fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+        let said = open.path().join("pwd");
+        let script =
+            format!("pwd > {0}.new; mv {0}.new {0}; until [ -e go ]; do sleep 0.01; done", said.display());
+        let leased = execution(&["sh", "-c", &script]);
         // A second name of a file, as a job can make one where the kernel does not protect them.
         let linking = async {
-            eventually(|| directory.join("work/ready").exists()).await;
+            eventually(|| said.exists()).await;
+            let work = fs::read_to_string(&said).unwrap();
+            let directory = Path::new(work.trim()).parent().unwrap();
             fs::hard_link(&secret, directory.join("output/result.json")).unwrap();
             fs::write(directory.join("work/go"), "").unwrap();
         };
@@ -182,6 +199,49 @@ mod as_root {
         let pids: Vec<_> = ran.lines.iter().filter(|line| line.parse::<u32>().is_ok()).collect();
         assert_eq!(pids.len(), 3, "{:?}", ran.lines);
         assert!(!pids.into_iter().any(|pid| is_running(pid)), "{:?}", ran.lines);
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root"]
+    async fn a_job_of_a_user_that_is_at_its_limit_of_processes_starts_all_the_same() {
+        let exec = exec(&JobSettings { job_user_processes: Some(1), ..as_user(4_000_051) });
+        let place = public();
+        fs::set_permissions(&place, Permissions::from_mode(0o777)).unwrap();
+        let (go, there) = (place.path().join("go"), place.path().join("there"));
+        let script = format!(": > {}; until [ -e {} ]; do :; done", there.display(), go.display());
+        let first = run_on(&exec, execution(&["sh", "-c", &script]), None);
+        let second = async {
+            eventually(|| there.exists()).await;
+            let ending = run_on(&exec, execution(&["true"]), None).await.ending;
+            fs::write(&go, "").unwrap();
+            ending
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(
+            (first.ending.outcome, second.outcome),
+            (Outcome::Succeeded, Outcome::Succeeded),
+            "{second:?}"
+        );
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root"]
+    async fn no_group_of_a_worker_that_is_root_in_effect_only_is_its_jobs() {
+        const TEST: &str =
+            "exec::tests::bounds::as_root::what_a_job_of_a_worker_that_is_root_in_effect_only_is";
+        let status = std::process::Command::new("setpriv")
+            .args(["--ruid", "65534", "--groups", "7,8"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", TEST])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    #[tokio::test]
+    #[ignore = "the one above starts it"]
+    async fn what_a_job_of_a_worker_that_is_root_in_effect_only_is() {
+        let ran = bounded(&as_user(4_000_061), "id -u; id -ru; id -g; id -rg; id -G").await;
+        assert_eq!(ran.lines, ["4000061", "4000061", "4000062", "4000062", "4000062"]);
     }
 
     #[tokio::test]

@@ -1,0 +1,98 @@
+//! How a warden starts a job: plainly, or by a process that takes on the job's bounds and then becomes the job.
+
+use super::warden::Bounds;
+use crate::runtime::Ending;
+use nix::unistd::{Gid, Uid, dup2_stdin, setgid, setgroups, setuid};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+/// What such a process is called until it is the job's.
+pub(super) const NAME: &str = "jobplane-job";
+
+/// A command that runs this program within these bounds. Its warden is not within them: what it takes to end the job
+/// and remove what that leaves does not count against the job's limits, and one warden can guard many jobs.
+pub(super) fn command(program: &str, arguments: &[String], bounds: &Bounds) -> io::Result<Command> {
+    let mut command = if bounds.are_none() {
+        Command::new(program)
+    } else {
+        let mut command = this_program();
+        command.arg(serde_json::to_string(bounds)?).arg(program);
+        command
+    };
+    command.args(arguments);
+    Ok(command)
+}
+
+/// Starts such a command; or says why the attempt has ended before it began.
+pub(super) fn start(mut command: Command, program: &str, bounds: &Bounds) -> Result<Child, Ending> {
+    let no_process = |error| Ending::not_started(program, &error);
+    if bounds.are_none() {
+        return command.stdin(Stdio::null()).spawn().map_err(no_process);
+    }
+    let lost = |error: io::Error| Ending::unstarted(format!("the worker could not start {program}: {error}"));
+    let (mut refusal, says) = io::pipe().map_err(no_process)?;
+    let mut job = command.stdin(says).spawn().map_err(lost)?;
+    drop(command);
+    let mut refused = Vec::new();
+    // Until it is the job's, which does not inherit the other end.
+    refusal.read_to_end(&mut refused).map_err(lost)?;
+    if refused.is_empty() {
+        return Ok(job);
+    }
+    job.wait().map_err(lost)?;
+    Err(serde_json::from_slice(&refused).map_err(io::Error::from).unwrap_or_else(lost))
+}
+
+/// Becomes the job, or says on standard input why not.
+pub(super) fn launch(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
+    // A copy that is not inherited.
+    let mut says = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (Some(bounds), Some(program)) = (arguments.next(), arguments.next()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    dup2_stdin(File::open("/dev/null")?)?;
+    let ending =
+        match serde_json::from_slice(bounds.as_encoded_bytes()).map_err(io::Error::from).and_then(take_on) {
+            Ok(()) => {
+                let error = Command::new(&program).args(arguments).exec();
+                Ending::not_started(&program.to_string_lossy(), &error)
+            }
+            Err(error) => Ending::unstarted(format!("the worker could not set its limits for jobs: {error}")),
+        };
+    says.write_all(&serde_json::to_vec(&ending)?)
+}
+
+fn take_on(bounds: Bounds) -> io::Result<()> {
+    let Bounds { limits, user } = bounds;
+    limits.apply()?;
+    if let Some(user) = user {
+        // Groups that the worker is in besides are left behind as well.
+        setgroups(&[])?;
+        setgid(Gid::from_raw(user.gid))?;
+        setuid(Uid::from_raw(user.uid))?;
+    }
+    // Only now: by a user that has as many processes as it may have, no process could become that user's job.
+    limits.apply_to_user()
+}
+
+/// This program, under the name by which it knows what it is to be.
+#[cfg(not(test))]
+fn this_program() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(NAME);
+    command
+}
+
+/// The test that is one. The shell keeps what a test prints out of the job's output, and with `-p` its effective user.
+#[cfg(test)]
+fn this_program() -> Command {
+    const TEST: &str = "exec::tests::this_becomes_the_jobs_of_the_other_tests";
+    let mut command = Command::new("sh");
+    let script = format!(r#"exec "$0" --ignored --exact {TEST} --nocapture -- "$@" 3>&1 >/dev/null"#);
+    command.arg("-pc").arg(script).arg(std::env::current_exe().expect("it runs"));
+    command
+}
