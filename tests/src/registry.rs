@@ -16,16 +16,17 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
-/// A registry with one image under the names `good`, `slow`, whose layer never comes, `private`, which wants to know
-/// who asks, and `busy`, which has no time. It ends with the test.
+/// A registry with the images `good`; `slow`, whose layer never comes; `private`, which wants to know who asks; and `busy`,
+/// which has no time. It ends with the test.
 pub struct Registry {
     address: String,
     serving: tokio::task::JoinHandle<()>,
 }
 
-/// What it has: the manifest, and the parts by their digests.
+/// What it has: the manifests, one of them with a layer that no other image has either, and the parts by their digests.
 struct Image {
-    manifest: Vec<u8>,
+    good: Vec<u8>,
+    slow: Vec<u8>,
     blobs: HashMap<String, Vec<u8>>,
 }
 
@@ -66,11 +67,16 @@ impl Image {
         let config = config.to_string().into_bytes();
         let part =
             |kind, bytes: &[u8]| json!({"mediaType": kind, "size": bytes.len(), "digest": digest(bytes)});
-        let manifest = json!({
-            "schemaVersion": 2, "mediaType": MANIFEST, "config": part(CONFIG, &config), "layers": [part(LAYER, &layer)],
-        });
+        let manifest = |layer: &[u8]| {
+            let layers = [part(LAYER, layer)];
+            let manifest = json!({
+                "schemaVersion": 2, "mediaType": MANIFEST, "config": part(CONFIG, &config), "layers": layers,
+            });
+            manifest.to_string().into_bytes()
+        };
+        let (good, slow) = (manifest(&layer), manifest(b"what never comes"));
         let blobs = [layer, config].into_iter().map(|bytes| (digest(&bytes), bytes)).collect();
-        Self { manifest: manifest.to_string().into_bytes(), blobs }
+        Self { good, slow, blobs }
     }
 }
 
@@ -82,8 +88,9 @@ fn digest(bytes: &[u8]) -> String {
 async fn manifest(State(image): State<Arc<Image>>, Path((name, _)): Path<(String, String)>) -> Response {
     match name.as_str() {
         "good" | "slow" => {
-            let about = [(header::CONTENT_TYPE, MANIFEST.to_owned()), (DIGEST, digest(&image.manifest))];
-            (about, image.manifest.clone()).into_response()
+            let manifest = if name == "good" { &image.good } else { &image.slow };
+            let about = [(header::CONTENT_TYPE, MANIFEST.to_owned()), (DIGEST, digest(manifest))];
+            (about, manifest.clone()).into_response()
         }
         "private" => {
             let challenge = [(header::WWW_AUTHENTICATE, r#"Basic realm="registry""#)];
@@ -97,11 +104,11 @@ async fn manifest(State(image): State<Arc<Image>>, Path((name, _)): Path<(String
 const DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
 
 async fn blob(State(image): State<Arc<Image>>, Path((name, digest)): Path<(String, String)>) -> Response {
-    let Some(blob) = image.blobs.get(&digest) else { return StatusCode::NOT_FOUND.into_response() };
-    if name == "slow" && blob.starts_with(b"./") {
-        return pending().await;
+    match image.blobs.get(&digest) {
+        Some(blob) => blob.clone().into_response(),
+        None if name == "slow" => pending().await,
+        None => StatusCode::NOT_FOUND.into_response(),
     }
-    blob.clone().into_response()
 }
 
 /// An error as registries say it.
