@@ -86,8 +86,9 @@ class Attempt(threading.Thread):
             pause(GRACE, unless=lambda: self.why == "lost" or ended())
         os.killpg(process.pid, signal.SIGKILL)  # and what it has left behind
         log.join(10)
-        if code := process.wait():
-            code = code if code > 0 else 128 - code  # as a shell puts the signal that ended it
+        code = process.wait()
+        code = code if code >= 0 else 128 - code  # as a shell puts the signal that ended it
+        if self.why or code:  # one that was told to end has not done what it should, however it ended
             return {"outcome": self.why or "failed", "error": f"exit code {code}", "exit_code": code}
         return {"outcome": "succeeded", "result": json.loads((place / "result.json").read_bytes() or "null")}
 
@@ -143,7 +144,7 @@ def main():
         last_beat = min(last_beat, asked)  # since the lease may have begun with the first try
         empty = 0 if answer.get("executions") else min(empty + 1, 10)
         jittered = random.uniform(0, min(5, 0.1 * 2**empty)) if empty else 0
-        pause(max(jittered, answer.get("poll_after_ms", 5000) / 1000), unless=lambda: sigterms)
+        pause(jittered + answer.get("poll_after_ms", 5000) / 1000, unless=lambda: sigterms)
         pause(float("inf"), unless=lambda: sigterms or len(held) < SLOTS)
     pause(DRAIN, unless=lambda: not held)
     for attempt in list(held):
