@@ -14,7 +14,7 @@ pub use settings::{ContainerSettings, Pull};
 use crate::Error;
 use crate::agent::{Progress, StopReceiver};
 use crate::error::with_causes;
-use crate::exec::environment::SECRET_PREFIX;
+use crate::exec::environment;
 use crate::logs::LogWriter;
 use crate::runtime::{Ending, Runtime};
 use bollard::Docker;
@@ -66,9 +66,7 @@ impl Container {
             patient: engine::patient(&docker),
             docker,
             settings: settings.clone(),
-            variables: std::env::vars()
-                .filter(|(name, _)| env_allow.contains(name) && !name.starts_with(SECRET_PREFIX))
-                .collect(),
+            variables: environment::named(env_allow),
             kill_grace,
             owner,
             worker,

@@ -32,6 +32,9 @@ const LINES_SHIPPED: &str = "jobplane_worker_log_lines_shipped_total";
 const LINES_LOST: &str = "jobplane_worker_log_lines_lost_total";
 const REQUEST: &str = "jobplane_worker_controller_request_duration_seconds";
 
+/// The outcome of an attempt whose lease was lost.
+const LOST: &str = "lost";
+
 /// What became of a dequeue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Dequeue {
@@ -105,7 +108,7 @@ fn describe() {
 fn begin() {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(RUNNING).set(0.0);
-    for outcome in ["succeeded", "failed", "timed_out", "cancelled", "released", "lost"] {
+    for outcome in Outcome::ALL.map(Outcome::as_str).into_iter().chain([LOST]) {
         counter!(ATTEMPTS, "outcome" => outcome).absolute(0);
     }
     for result in [Dequeue::Work, Dequeue::Empty, Dequeue::Failed] {
@@ -150,14 +153,14 @@ pub(crate) fn attempt_began() {
 /// Of an attempt that began; `None` for a lease that was lost.
 pub(crate) fn attempt_ended(outcome: Option<Outcome>, took: Duration) {
     gauge!(RUNNING).decrement(1.0);
-    let outcome = outcome.map_or("lost", label);
+    let outcome = outcome.map_or(LOST, Outcome::as_str);
     counter!(ATTEMPTS, "outcome" => outcome).increment(1);
     histogram!(ATTEMPT, "outcome" => outcome).record(took);
 }
 
 /// Of an attempt that never began.
 pub(crate) fn attempt_unbegun() {
-    counter!(ATTEMPTS, "outcome" => label(Outcome::Released)).increment(1);
+    counter!(ATTEMPTS, "outcome" => Outcome::Released.as_str()).increment(1);
 }
 
 pub(crate) fn job_started(after: Duration) {
@@ -204,17 +207,6 @@ fn route(path: &str) -> String {
     let part =
         |part: &str| if uuid::Uuid::try_parse(part).is_ok() { "{id}".to_owned() } else { part.to_owned() };
     path.split('/').map(part).collect::<Vec<_>>().join("/")
-}
-
-/// As the API has it.
-pub(crate) fn label(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Succeeded => "succeeded",
-        Outcome::Failed => "failed",
-        Outcome::TimedOut => "timed_out",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Released => "released",
-    }
 }
 
 fn whole(count: usize) -> u64 {

@@ -77,7 +77,7 @@ impl Trace {
     /// Says how the attempt ended.
     pub(crate) fn ended(&self, ending: &Ending) {
         let span = self.context.span();
-        span.set_attribute(KeyValue::new("jobplane.outcome", format!("{:?}", ending.outcome).to_lowercase()));
+        span.set_attribute(KeyValue::new("jobplane.outcome", ending.outcome.as_str()));
         if let Some(code) = ending.exit_code {
             span.set_attribute(KeyValue::new("process.exit.code", i64::from(code)));
         }

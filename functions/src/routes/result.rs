@@ -9,8 +9,8 @@ use axum::Json;
 use axum::extract::State;
 use jobplane_protocol as protocol;
 use protocol::{
-    ErrorCode, ExecutionId, LeaseId, Outcome, Problem, ResultAnswer, ResultItem, ResultRequest,
-    ResultResponse, ResultsResponse, limits,
+    ErrorCode, ExecutionId, LeaseId, Problem, ResultAnswer, ResultItem, ResultRequest, ResultResponse,
+    ResultsResponse, limits,
 };
 use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
@@ -159,13 +159,7 @@ impl<'a> Ends<'a> {
         self.add(&End {
             id: id.0,
             lease: request.lease_id.0,
-            outcome: match request.outcome {
-                Outcome::Succeeded => "succeeded",
-                Outcome::Failed => "failed",
-                Outcome::TimedOut => "timed_out",
-                Outcome::Cancelled => "cancelled",
-                Outcome::Released => "released",
-            },
+            outcome: request.outcome.as_str(),
             exit_code: request.exit_code,
             error: request.error.as_deref(),
             result: request.result.as_ref().map(|json| json.get()),

@@ -10,7 +10,7 @@ use std::process::Command;
 /// Variables of the worker that every job sees, beside `LC_*`.
 const ALLOWED: [&str; 3] = ["PATH", "LANG", "TZ"];
 /// What the names of the worker's own secrets begin with: allowed to no job, whatever the settings say.
-pub(crate) const SECRET_PREFIX: &str = "JOBPLANE_WORKER_TOKEN";
+const SECRET_PREFIX: &str = "JOBPLANE_WORKER_TOKEN";
 
 /// Of the worker's variables, the usual ones and those named in `allow`: what a warden has, and with
 /// it every job.
@@ -41,11 +41,20 @@ pub(super) fn belongs_to(command: &mut Command, user: &JobUser) {
     }
 }
 
+/// Of the worker's variables, those named in `allow`, where both halves are text.
+pub(crate) fn named(allow: &[String]) -> Vec<(String, String)> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).filter(|(name, _)| is_named(name, allow)).collect()
+}
+
 fn is_allowed(name: &OsStr, allow: &[String]) -> bool {
-    name.to_str().is_some_and(|name| {
-        let listed = ALLOWED.contains(&name) || allow.iter().any(|allowed| allowed == name);
-        (listed || name.starts_with("LC_")) && !name.starts_with(SECRET_PREFIX)
-    })
+    let usual = |name: &str| ALLOWED.contains(&name) || name.starts_with("LC_");
+    name.to_str().is_some_and(|name| usual(name) || is_named(name, allow))
+}
+
+fn is_named(name: &str, allow: &[String]) -> bool {
+    allow.iter().any(|allowed| allowed == name) && !name.starts_with(SECRET_PREFIX)
 }
 
 #[cfg(test)]
