@@ -413,3 +413,15 @@ pub struct LogsResponse {
     /// The number that the next line is to have.
     pub next_seq: i64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Outcome;
+
+    #[test]
+    fn an_outcome_is_called_the_same_everywhere() {
+        for outcome in Outcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
+    }
+}

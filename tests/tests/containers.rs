@@ -1,6 +1,6 @@
 //! Jobs in containers of a real engine: how each ends, what it may not do, and that no container is left of any.
 
-use super::worker::until;
+use super::worker::{ends_well, eventually, until};
 use jobplane_tests::{Cell, Engine, IMAGE, Registry, Worker, text};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -268,7 +268,7 @@ async fn a_container_that_is_stopped_gets_sigterm_and_then_sigkill() {
     let plain = stand.shell("echo ready; exec sleep 600", none()).await;
     let given_back = stand.shell("echo ready; exec sleep 600", none()).await;
     let taken = stand.shell("echo ready; exec sleep 600", none()).await;
-    let mut worker = stand.worker(|command| {
+    let worker = stand.worker(|command| {
         command.env("JOBPLANE_CONCURRENCY", "5");
     });
     for id in [&polite, &stubborn, &plain, &given_back, &taken] {
@@ -288,7 +288,7 @@ async fn a_container_that_is_stopped_gets_sigterm_and_then_sigkill() {
     worker.signal(Signal::SIGTERM);
     let seen = stand.until(&given_back, "PENDING").await;
     assert_eq!((&seen["tries"], &seen["attempts"][0]["outcome"]), (&json!(0), &json!("released")));
-    assert!(worker.process.wait().unwrap().success());
+    ends_well(worker).await;
     stand.nothing_is_left().await;
 }
 
@@ -357,6 +357,7 @@ async fn a_worker_whose_engine_is_not_there_ends_at_once() {
             .env("JOBPLANE_CONTAINER_HOST", "tcp://127.0.0.1:1")
             .stderr(Stdio::null());
     });
+    eventually("the worker does not end", || worker.process.try_wait().unwrap().is_some()).await;
     assert!(!worker.process.wait().unwrap().success());
     assert_eq!(cell.number("select count(*) from dequeues").await, 0);
 }

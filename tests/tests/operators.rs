@@ -1,5 +1,6 @@
 //! What a worker shows to operators: its pages, and the metrics of docs/worker.md.
 
+use crate::worker::ends_well;
 use jobplane_tests::{Cell, Worker, program, text};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -43,18 +44,6 @@ impl Watched {
     async fn page(&self, path: &str) -> (u16, String) {
         let answer = reqwest::get(format!("http://{}{path}", self.address)).await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
-    }
-
-    /// Waits for its end, which may need the control plane of this same test; whether it was a good one.
-    async fn end(&mut self) -> bool {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.worker.process.try_wait().unwrap() {
-                return status.success();
-            }
-            assert!(began.elapsed() < LIMIT, "it does not end");
-            tokio::time::sleep(PAUSE).await;
-        }
     }
 
     async fn until(&self, path: &str, is_so: impl Fn(u16, &str) -> bool) -> String {
@@ -168,7 +157,7 @@ async fn the_metrics_are_those_of_the_docs_and_count_what_happened() {
 #[tokio::test]
 async fn a_worker_is_ready_until_it_drains_and_lives_until_it_has_ended() {
     let cell = Cell::new().await;
-    let mut watched = Watched::start(&cell.url, &cell.worker);
+    let watched = Watched::start(&cell.url, &cell.worker);
     watched.until("/readyz", |status, _| status == 200).await;
     let id = run(&cell, "echo started; sleep 600").await;
     let running = "jobplane_worker_attempts_running";
@@ -178,7 +167,7 @@ async fn a_worker_is_ready_until_it_drains_and_lives_until_it_has_ended() {
     assert_eq!(watched.page("/healthz").await.0, 200);
     assert!(says_it_is_well(&watched.address));
     cell.post(&format!("/executions/{id}/cancel"), &cell.tenant, json!({})).await.ok();
-    assert!(watched.end().await);
+    ends_well(watched.worker).await;
     assert!(!says_it_is_well(&watched.address));
 }
 
