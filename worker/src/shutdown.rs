@@ -28,9 +28,7 @@ pub enum Shutdown {
 /// [`Error::Configuration`] if the signals cannot be listened to.
 pub fn on_signals() -> Result<watch::Receiver<Shutdown>, Error> {
     let refused = |error: io::Error| Error::Configuration(format!("signals cannot be received: {error}"));
-    let listen = |kind| signal(kind).map_err(refused);
-    let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let listener = Listener::new().map_err(refused)?;
+    let (listener, terminate, interrupt) = Listener::new().map_err(refused)?;
     let (sender, receiver) = watch::channel(Shutdown::Running);
     tokio::spawn(async move {
         forward(terminate, interrupt, sender).await;
@@ -63,22 +61,27 @@ struct Listener {
 static LISTENERS: Mutex<usize> = Mutex::new(0);
 
 impl Listener {
-    fn new() -> io::Result<Self> {
+    /// A listener, and how it hears of SIGTERM and SIGINT.
+    ///
+    /// What a signal does by default is decided before anyone hears of it: after, an idle worker may have ended
+    /// meanwhile, and the same signal would end the process as one that nobody listens to.
+    fn new() -> io::Result<(Self, Signal, Signal)> {
         static UNHEARD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
         let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
         let unheard = match UNHEARD.get() {
             Some(unheard) => unheard.clone(),
             None => {
-                let unheard = Arc::<AtomicBool>::default();
+                let unheard = Arc::new(AtomicBool::new(true));
                 for signal in [SIGTERM, SIGINT] {
                     register_conditional_default(signal, unheard.clone())?;
                 }
                 UNHEARD.get_or_init(|| unheard).clone()
             }
         };
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         *listeners += 1;
         unheard.store(false, Ordering::SeqCst);
-        Ok(Self { unheard })
+        Ok((Self { unheard }, terminate, interrupt))
     }
 }
 
