@@ -9,6 +9,7 @@ mod owner;
 mod result;
 mod settings;
 
+pub(crate) use settings::nano_cpus;
 pub use settings::{ContainerSettings, Pull};
 
 use crate::Error;

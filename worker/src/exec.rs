@@ -3,6 +3,7 @@
 mod children;
 mod ending;
 pub(crate) mod environment;
+mod group;
 mod handover;
 mod launch;
 mod limits;
@@ -60,8 +61,8 @@ impl Exec {
         if let Err(error) = children::children() {
             tracing::warn!(%error, "what leaves a job's process group may outlive it: the kernel does not list children");
         }
-        let bounds = Bounds { limits: jobs.clone(), user };
-        let wardens = Wardens::new(environment::inherited(env_allow), place);
+        let bounds = Bounds { limits: jobs.clone(), user, groups: group::place(jobs)? };
+        let wardens = Wardens::new(environment::inherited(env_allow), place, bounds.groups.clone());
         Ok(Self { kill_grace, bounds, wardens })
     }
 

@@ -110,7 +110,7 @@ fn bytes(text: &str) -> Result<i64, String> {
 }
 
 /// In billionths, as the engine counts them.
-fn nano_cpus(text: &str) -> Result<i64, String> {
+pub(crate) fn nano_cpus(text: &str) -> Result<i64, String> {
     let cpus: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if !(0.01..=10_000.0).contains(&cpus) {
         return Err("out of range: 0.01 or more".to_owned());

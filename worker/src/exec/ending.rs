@@ -35,8 +35,14 @@ impl Ending {
     pub(super) fn of(ended: Ended, limit: Duration, limits: &JobSettings, last_errors: &str) -> Self {
         match ended {
             Ended::Itself(Some(Report::NotStarted(ending))) => ending,
-            Ended::Itself(Some(Report::Ended { status, result })) => {
-                Self::ended(ExitStatus::from_raw(status), result, limits, last_errors)
+            Ended::Itself(Some(Report::Ended { status, result, out_of_memory })) => {
+                let status = ExitStatus::from_raw(status);
+                let killed = limits.job_memory_mib.filter(|_| out_of_memory && !status.success());
+                if let Some(most) = killed {
+                    let what = format!("killed for want of memory: limit {most} MiB");
+                    return Self::failed(with_last_errors(&what, last_errors));
+                }
+                Self::ended(status, result, limits, last_errors)
             }
             Ended::Itself(None) => Self::failed(with_last_errors("the job's warden was killed", last_errors)),
             Ended::TimedOut => Self::timed_out(limit, last_errors),

@@ -1,5 +1,6 @@
 //! How a warden starts a job: plainly, or by a process that takes on the job's bounds and then becomes the job.
 
+use super::group;
 use super::warden::Bounds;
 use crate::runtime::Ending;
 use nix::unistd::{Gid, Uid, dup2_stdin, setgid, setgroups, setuid};
@@ -8,19 +9,25 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// What such a process is called until it is the job's.
 pub(super) const NAME: &str = "jobplane-job";
 
-/// A command that runs this program within these bounds. Its warden is not within them: what it takes to end the job
+/// A command that runs this program within these bounds, and in this control group. Its warden is not within them: what it takes to end the job
 /// and remove what that leaves does not count against the job's limits, and one warden can guard many jobs.
-pub(super) fn command(program: &str, arguments: &[String], bounds: &Bounds) -> io::Result<Command> {
+pub(super) fn command(
+    program: &str,
+    arguments: &[String],
+    bounds: &Bounds,
+    group: Option<&Path>,
+) -> io::Result<Command> {
     let mut command = if bounds.are_none() {
         Command::new(program)
     } else {
         let mut command = this_program();
-        command.arg(serde_json::to_string(bounds)?).arg(program);
+        command.arg(serde_json::to_string(bounds)?).arg(group.unwrap_or(Path::new(""))).arg(program);
         command
     };
     command.args(arguments);
@@ -51,24 +58,26 @@ pub(super) fn start(mut command: Command, program: &str, bounds: &Bounds) -> Res
 pub(super) fn launch(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     // A copy that is not inherited.
     let mut says = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (Some(bounds), Some(program)) = (arguments.next(), arguments.next()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
+    let mut next = || arguments.next().ok_or(io::ErrorKind::InvalidInput);
+    let (bounds, group, program) = (next()?, next()?, next()?);
     dup2_stdin(File::open("/dev/null")?)?;
-    let ending =
-        match serde_json::from_slice(bounds.as_encoded_bytes()).map_err(io::Error::from).and_then(take_on) {
-            Ok(()) => {
-                let error = Command::new(&program).args(arguments).exec();
-                Ending::not_started(&program.to_string_lossy(), &error)
-            }
-            Err(error) => Ending::unstarted(format!("the worker could not set its limits for jobs: {error}")),
-        };
+    let ending = match take_on(bounds.as_encoded_bytes(), Path::new(&group)) {
+        Ok(()) => {
+            let error = Command::new(&program).args(arguments).exec();
+            Ending::not_started(&program.to_string_lossy(), &error)
+        }
+        Err(error) => Ending::unstarted(format!("the worker could not set its limits for jobs: {error}")),
+    };
     says.write_all(&serde_json::to_vec(&ending)?)
 }
 
-fn take_on(bounds: Bounds) -> io::Result<()> {
-    let Bounds { limits, user } = bounds;
-    limits.apply()?;
+fn take_on(bounds: &[u8], group: &Path) -> io::Result<()> {
+    let Bounds { limits, user, .. } = serde_json::from_slice(bounds)?;
+    let in_group = *group != *"";
+    if in_group {
+        group::enter(group)?;
+    }
+    limits.apply(in_group)?;
     if let Some(user) = user {
         // Groups that the worker is in besides are left behind as well.
         setgroups(&[])?;

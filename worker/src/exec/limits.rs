@@ -1,5 +1,6 @@
-//! What a job may use of its machine: the settings, and the limits of processes (setrlimit(2)) that keep them.
+//! What a job may use of its machine: the settings, and the limits of processes (setrlimit(2)) that keep most of them.
 
+use crate::container::nano_cpus;
 use clap::Args;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -18,7 +19,8 @@ pub struct JobSettings {
     #[arg(long, env = "JOBPLANE_JOB_USER")]
     pub job_user: Option<String>,
 
-    /// Memory that each process of an exec job may have for its data, in MiB, 32 or more
+    /// Memory of an exec job, in MiB, 32 or more: of all its processes where the worker can make control groups (cgroup v2),
+    /// else for the data of each of them
     #[arg(long, env = "JOBPLANE_JOB_MEMORY_MIB", value_parser = clap::value_parser!(u64).range(32..=1 << 32))]
     pub job_memory_mib: Option<u64>,
 
@@ -34,18 +36,37 @@ pub struct JobSettings {
     #[arg(long, env = "JOBPLANE_JOB_USER_PROCESSES", value_parser = clap::value_parser!(u64).range(1..))]
     pub job_user_processes: Option<u64>,
 
+    /// Processes and threads of an exec job; needs control groups (cgroup v2)
+    #[arg(long, env = "JOBPLANE_JOB_PROCESSES", value_parser = clap::value_parser!(u64).range(1..=1 << 22))]
+    pub job_processes: Option<u64>,
+
+    /// Processors that an exec job may use at once, such as 0.5; needs control groups (cgroup v2)
+    #[arg(long, env = "JOBPLANE_JOB_CPUS", value_parser = nano_cpus)]
+    pub job_cpus: Option<i64>,
+
     /// The largest file that an exec job may write, in MiB
     #[arg(long, env = "JOBPLANE_JOB_FILE_MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
     pub job_file_mib: Option<u64>,
 }
 
 impl JobSettings {
-    /// Sets the limits for this process and all that come of it, but for the one of its user. They can be lowered,
-    /// never raised again.
-    pub(super) fn apply(&self) -> io::Result<()> {
+    /// Whether a limit is set that only a control group can keep.
+    pub(super) fn need_group(&self) -> bool {
+        self.job_processes.is_some() || self.job_cpus.is_some()
+    }
+
+    /// The limit of memory, in bytes.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        self.job_memory_mib.map(|most| most * MIB)
+    }
+
+    /// Sets the limits for this process and all that come of it, but for the one of its user and those that a control
+    /// group keeps, if it is in one. They can be lowered, never raised again.
+    pub(super) fn apply(&self, in_group: bool) -> io::Result<()> {
+        let data = self.memory_bytes().filter(|_| !in_group);
         for (resource, limit, grace) in [
             // Not the address space: Go, Java and JavaScript reserve far more of that than they use.
-            (Resource::RLIMIT_DATA, self.job_memory_mib.map(|most| most * MIB), 0),
+            (Resource::RLIMIT_DATA, data, 0),
             (Resource::RLIMIT_NOFILE, self.job_open_files, 0),
             (Resource::RLIMIT_FSIZE, self.job_file_mib.map(|most| most * MIB), 0),
             (Resource::RLIMIT_CPU, self.job_cpu_seconds, CPU_GRACE_SECONDS),

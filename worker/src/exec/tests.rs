@@ -51,7 +51,7 @@ fn exec(jobs: &JobSettings) -> Exec {
 /// A runtime that can start nothing, as on a machine that has no process left: no variable may hold this.
 pub(crate) fn without_means() -> Exec {
     let variables = vec![("A\0".into(), "b".into())];
-    Exec { wardens: Wardens::new(variables, std::env::temp_dir()), ..exec(&JobSettings::default()) }
+    Exec { wardens: Wardens::new(variables, std::env::temp_dir(), None), ..exec(&JobSettings::default()) }
 }
 
 /// What a run left behind.
@@ -71,7 +71,7 @@ fn this_is_the_warden_of_the_other_tests() {
 #[test]
 #[ignore = "the other tests start it"]
 fn this_becomes_the_jobs_of_the_other_tests() {
-    let output = std::fs::File::options().write(true).open("/dev/fd/3").unwrap();
+    let output = std::fs::File::options().write(true).open("/proc/self/fd/3").unwrap();
     nix::unistd::dup2_stdout(output).unwrap();
     nix::unistd::close(3).unwrap();
     super::launch::launch(std::env::args_os().skip_while(|argument| argument != "--").skip(1)).unwrap();
@@ -158,7 +158,7 @@ async fn what_can_never_run_is_not_retried() {
 #[tokio::test]
 async fn an_attempt_that_can_have_no_directory_costs_no_try() {
     let nowhere = tempfile::tempdir().unwrap().path().join("nowhere");
-    let exec = Exec { wardens: Wardens::new(Vec::new(), nowhere), ..exec(&JobSettings::default()) };
+    let exec = Exec { wardens: Wardens::new(Vec::new(), nowhere, None), ..exec(&JobSettings::default()) };
     let ending = run_on(&exec, execution(&["true"]), None).await.ending;
     assert_eq!(ending.outcome, Outcome::Released);
     assert!(ending.error.is_some_and(|error| error.starts_with("the worker could not make a directory")));

@@ -2,6 +2,7 @@
 
 use super::children::{children, kill_child, reap};
 use super::environment;
+use super::group::{self, Group};
 use super::handover;
 use super::launch;
 use super::limits::{JobSettings, no_core};
@@ -54,6 +55,8 @@ pub(super) struct Bounds {
     pub(super) limits: JobSettings,
     /// `None` is the worker's own.
     pub(super) user: Option<JobUser>,
+    /// Where each job has a control group of its own, named as its warden's directory; `None` if none has any.
+    pub(super) groups: Option<PathBuf>,
 }
 
 impl Bounds {
@@ -82,6 +85,8 @@ pub(super) enum Report {
         status: i32,
         /// Nothing if it did not exit with 0.
         result: Result<Option<Json>, String>,
+        /// Whether the kernel has killed some of the job for want of memory.
+        out_of_memory: bool,
     },
 }
 
@@ -168,7 +173,16 @@ fn attempt(
             return not_started(Ending::unstarted(format!("the worker could not make a directory: {error}")));
         }
     };
-    let mut command = launch::command(program, arguments, bounds)?;
+    let group = group::path(bounds.groups.as_deref(), directory);
+    let group = match group.map(|path| Group::create(path, &bounds.limits)).transpose() {
+        Ok(group) => group,
+        Err(error) => {
+            return not_started(Ending::unstarted(format!(
+                "the worker could not make a control group: {error}"
+            )));
+        }
+    };
+    let mut command = launch::command(program, arguments, bounds, group.as_ref().map(Group::path))?;
     environment::give(&mut command, leased, workspace);
     if let Some(user) = &bounds.user {
         // Without this the job could not open its own /dev/stdout.
@@ -181,9 +195,10 @@ fn attempt(
         Ok(job) => job,
         Err(ending) => return not_started(ending),
     };
-    let status = job_end(job, worker)?;
+    let status = job_end(job, group.as_ref(), worker)?;
+    let out_of_memory = group.is_some_and(|group| group.was_out_of_memory());
     let result = if status.success() { workspace.result() } else { Ok(None) };
-    Ok(Report::Ended { status: status.into_raw(), result })
+    Ok(Report::Ended { status: status.into_raw(), result, out_of_memory })
 }
 
 /// The warden's directory, made with the first attempt, with what this one is given.
@@ -203,7 +218,7 @@ fn prepared<'a>(
 
 /// Waits for the end of the job, or of the worker's patience with it, and sees to it that nothing is
 /// left of either.
-fn job_end(job: Child, mut worker: &UnixStream) -> io::Result<ExitStatus> {
+fn job_end(job: Child, group: Option<&Group>, mut worker: &UnixStream) -> io::Result<ExitStatus> {
     let leader = Pid::from_raw(i32::try_from(job.id()).map_err(io::Error::other)?);
     // A kernel without these has to be asked often.
     let end = rustix::process::Pid::from_raw(leader.as_raw())
@@ -232,7 +247,7 @@ fn job_end(job: Child, mut worker: &UnixStream) -> io::Result<ExitStatus> {
             adopted.for_each(|child| reap(child, WaitPidFlag::WNOHANG));
         }
     }
-    end_all(job, leader)
+    end_all(job, leader, group)
 }
 
 /// Whether the job's own process has not ended; it is not waited for, so that its number stays its own.
@@ -246,7 +261,10 @@ fn any_has_ended() -> bool {
 
 /// Kills what is there until nothing is. The group goes in one stroke, so that it cannot outrun this by
 /// forking; of what has left it, each round kills the children, whose own children are the next round's.
-fn end_all(mut job: Child, leader: Pid) -> io::Result<ExitStatus> {
+fn end_all(mut job: Child, leader: Pid, group: Option<&Group>) -> io::Result<ExitStatus> {
+    if let Some(group) = group {
+        group.kill();
+    }
     signal_group(leader, Signal::SIGKILL);
     kill_child(leader);
     let status = job.wait()?;

@@ -1,6 +1,7 @@
 //! The wardens that run, those that wait for an attempt, and the end of what one leaves behind that was killed itself.
 
 use super::children::{children, kill_child, reap};
+use super::group::{self, Group};
 use super::process::program;
 use super::remove::remove_all;
 use nix::sys::prctl;
@@ -46,6 +47,8 @@ pub(super) struct Wardens {
     variables: Vec<(OsString, OsString)>,
     /// Where their directories are.
     place: PathBuf,
+    /// Where the control groups of their jobs are, if these have any.
+    groups: Option<PathBuf>,
     running: Mutex<Vec<Pid>>,
     idle: Mutex<Idle>,
 }
@@ -60,9 +63,13 @@ struct Idle {
 }
 
 impl Wardens {
-    /// Wardens with these variables, and with directories in this one.
-    pub(super) fn new(variables: Vec<(OsString, OsString)>, place: PathBuf) -> Arc<Self> {
-        Arc::new(Self { variables, place, running: Mutex::default(), idle: Mutex::default() })
+    /// Wardens with these variables, and with directories, and control groups of jobs, in these.
+    pub(super) fn new(
+        variables: Vec<(OsString, OsString)>,
+        place: PathBuf,
+        groups: Option<PathBuf>,
+    ) -> Arc<Self> {
+        Arc::new(Self { variables, place, groups, running: Mutex::default(), idle: Mutex::default() })
     }
 
     /// A warden that waits for an attempt, or a new one.
@@ -113,7 +120,13 @@ impl Wardens {
         self.reap(process).await;
         if killed {
             tracing::warn!("a warden was killed: its job is ended without it");
+            let group = group::path(self.groups.as_deref(), &directory).map(Group::at);
+            group.iter().for_each(Group::kill);
             self.end_strays().await;
+            // It may take a moment.
+            if let Err(fault) = tokio::task::spawn_blocking(move || drop(group)).await {
+                tracing::warn!(%fault, "a control group was not removed");
+            }
         }
         remove(&directory).await;
     }

@@ -2,6 +2,7 @@
 
 use super::{Ran, exec, execution, run_on};
 use crate::JobSettings;
+use crate::exec::group;
 use jobplane_protocol::Outcome;
 
 async fn bounded(jobs: &JobSettings, script: &str) -> Ran {
@@ -24,12 +25,12 @@ async fn no_job_has_the_terminal_of_its_worker() {
 
 fn all_limits() -> JobSettings {
     JobSettings {
-        job_user: None,
         job_memory_mib: Some(64),
         job_cpu_seconds: Some(5),
         job_open_files: Some(40),
         job_user_processes: Some(1234),
         job_file_mib: Some(3),
+        ..JobSettings::default()
     }
 }
 
@@ -253,4 +254,141 @@ mod as_root {
         let ran = run_on(&exec(&jobs), leased, None).await;
         assert_eq!(ran.lines[0], format!("nobody own {}", ran.lines[1]));
     }
+}
+
+/// Where control groups of version 2 can be made: `.ci/groups` starts a kernel where they can.
+mod in_group {
+    use super::*;
+    use crate::exec::Exec;
+    use crate::exec::tests::LONG;
+    use std::fs;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    fn memory(mib: u64) -> JobSettings {
+        JobSettings { job_memory_mib: Some(mib), ..JobSettings::default() }
+    }
+
+    /// The groups of jobs that are there.
+    fn groups() -> Vec<PathBuf> {
+        let place = group::place(&memory(64)).unwrap().unwrap();
+        let entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
+        let is_of_a_job = |path: &PathBuf| path.is_dir() && !path.ends_with("jobplane-worker");
+        entries.filter(is_of_a_job).collect()
+    }
+
+    #[tokio::test]
+    #[ignore = "needs control groups"]
+    async fn all_processes_of_a_job_share_its_memory_and_are_killed_together() {
+        let each = "head -c 40000000 /dev/zero | tail -n 1 > /dev/null";
+        let script = format!("trap '' TERM; setsid sh -c '{each}; sleep 60' & {each}; sleep 60");
+        let ending = bounded(&memory(64), &script).await.ending;
+        assert_eq!(ending.outcome, Outcome::Failed);
+        assert_eq!(ending.error.as_deref(), Some("killed for want of memory: limit 64 MiB"));
+        assert_eq!(groups(), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    #[ignore = "needs control groups"]
+    async fn what_a_job_reserves_and_does_not_use_is_not_its_memory() {
+        let ran = bounded(&memory(64), "ulimit -d; ulimit -v; cat /proc/self/cgroup").await;
+        assert_eq!(ran.ending.outcome, Outcome::Succeeded, "{:?}", ran.ending);
+        assert_eq!(ran.lines[..2], ["unlimited", "unlimited"]);
+        assert!(ran.lines[2].starts_with("0::/service/jobplane-"), "{:?}", ran.lines);
+        assert_ne!(ran.lines[2], "0::/service/jobplane-worker");
+    }
+
+    #[tokio::test]
+    #[ignore = "needs control groups"]
+    async fn a_job_has_no_more_processes_than_it_may_have_and_leaves_none() {
+        let jobs = JobSettings { job_processes: Some(5), ..JobSettings::default() };
+        let ran =
+            bounded(&jobs, "for n in 1 2 3 4 5 6 7 8; do setsid sleep 1000 & echo $n; done; wait").await;
+        assert_eq!(ran.ending.outcome, Outcome::Failed, "{:?}", ran.lines);
+        assert!(ran.ending.error.unwrap().contains("Cannot fork"), "{:?}", ran.lines);
+        assert_eq!(groups(), Vec::<PathBuf>::new(), "a group with a process in it could not be removed");
+    }
+
+    #[tokio::test]
+    #[ignore = "needs control groups"]
+    async fn a_job_has_no_more_of_the_processors_than_it_may_have() {
+        let jobs = JobSettings { job_cpus: Some(250_000_000), ..JobSettings::default() };
+        let script = "cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/cpu.max";
+        assert_eq!(bounded(&jobs, script).await.lines, ["25000 100000"]);
+    }
+
+    #[tokio::test]
+    #[ignore = "needs control groups"]
+    async fn a_job_of_another_user_is_in_its_group_and_cannot_leave_it() {
+        let jobs = JobSettings { job_user: Some("4000071".to_owned()), ..memory(64) };
+        let script =
+            "cat /proc/self/cgroup; echo 0 > /sys/fs/cgroup/service/cgroup.procs || cat /proc/self/cgroup";
+        let ran = bounded(&jobs, script).await;
+        let seen: Vec<_> =
+            ran.lines.iter().filter(|line| line.starts_with("0::/service/jobplane-")).collect();
+        assert_eq!(seen.len(), 2, "{:?}", ran.lines);
+        assert_eq!(seen[0], seen[1]);
+    }
+
+    #[tokio::test]
+    #[ignore = "needs control groups"]
+    async fn the_group_of_a_job_whose_warden_was_killed_goes_with_all_that_is_in_it() {
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let ran = bounded(&memory(64), "setsid sleep 1000 & kill -9 $PPID; sleep 1000").await;
+        assert_eq!(ran.ending.error.as_deref(), Some("the job's warden was killed"));
+        assert_eq!(groups(), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    #[ignore = "needs control groups"]
+    async fn groups_that_were_left_behind_are_removed_by_the_next_worker() {
+        let place = group::place(&memory(64)).unwrap().unwrap();
+        let made = |name: &str| {
+            let path = place.join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let (old, young) = (made("jobplane-old"), made("jobplane-young"));
+        let long_ago = fs::metadata(&young).unwrap().modified().unwrap() - Duration::from_secs(61);
+        fs::File::open(&old).unwrap().set_modified(long_ago).unwrap();
+        Exec::new(&[], LONG, &memory(64), None).unwrap();
+        assert_eq!((old.exists(), young.exists()), (false, true));
+        fs::remove_dir(young).unwrap();
+    }
+
+    #[test]
+    #[ignore = "needs control groups"]
+    fn a_worker_that_is_not_alone_in_its_group_makes_none_in_it() {
+        let around = group::place(&memory(64)).unwrap().unwrap();
+        let shared = around.join("shared");
+        fs::create_dir(&shared).unwrap();
+        let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(shared.join("cgroup.procs"), other.id().to_string()).unwrap();
+        group::enter(&shared).unwrap();
+        let refused = group::place(&JobSettings { job_processes: Some(5), ..memory(64) });
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let falls_back = group::place(&memory(64));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        let alone = group::place(&memory(64));
+        group::enter(&around.join("jobplane-worker")).unwrap();
+        fs::remove_dir(shared.join("jobplane-worker")).unwrap();
+        fs::remove_dir(&shared).unwrap();
+        let said = refused.unwrap_err().to_string();
+        assert!(
+            said.ends_with("/sys/fs/cgroup/service/shared: the worker is not the only process there"),
+            "{said}"
+        );
+        assert_eq!(own, "0::/service/shared\n", "it stays where it was");
+        assert_eq!((falls_back.unwrap(), alone.unwrap()), (None, Some(shared)));
+    }
+}
+
+#[test]
+fn a_limit_that_only_a_group_can_keep_is_refused_where_there_is_none() {
+    // On a machine with one this shows nothing; `.ci/groups` shows the rest.
+    let jobs = JobSettings { job_cpus: Some(500_000_000), ..JobSettings::default() };
+    let Err(refused) = group::place(&jobs) else { return };
+    let said = refused.to_string();
+    assert!(said.contains("need control groups, and the worker can make none: "), "{said}");
 }
