@@ -9,11 +9,14 @@ const KEEP_DEAD_LETTERS: &str = "JOBPLANE_KEEP_DEAD_LETTERS_DAYS";
 /// What a function needs to know before it can answer.
 #[derive(Clone)]
 pub struct Config {
-    /// `DATABASE_URL`: where PostgreSQL is.
-    pub database_url: String,
-    /// `JOBPLANE_ADMIN_TOKEN`: the operator's token, `jp_admin_CELL_…`. Without it the admin routes
+    /// Where PostgreSQL is, and how to log in.
+    pub database: Database,
+    /// `JOBPLANE_ADMIN_TOKEN`: the operator's token, `jp_admin_CELL_…`. Without it and without its secret the admin routes
     /// answer 401 to everyone.
     pub admin_token: Option<String>,
+    /// `JOBPLANE_ADMIN_TOKEN_SECRET`: the name or ARN of the secret of AWS Secrets Manager that is the operator's token, or its
+    /// 64 hex digits.
+    pub admin_token_secret: Option<String>,
     /// `JOBPLANE_CELL`: the name of this stack, part of every token it mints: letters, digits and `-`; `local` when
     /// absent.
     pub cell: String,
@@ -29,6 +32,29 @@ pub struct Config {
     /// `JOBPLANE_KEEP_DEAD_LETTERS_DAYS`: how long a dead letter that nobody retried or deleted is kept, at least, up to
     /// 366 and not less than `JOBPLANE_KEEP_DAYS`; when absent 90, or `JOBPLANE_KEEP_DAYS` if that is more.
     pub keep_dead_letters_days: i32,
+}
+
+/// Where PostgreSQL is, and how to log in. Certificates and host names are always verified where there is encryption.
+#[derive(Clone, Default)]
+pub struct Database {
+    /// `DATABASE_URL`, with `sslmode=disable`, or `require`, `verify-ca` or `verify-full`, which mean the same. Without, or with
+    /// `prefer`: encrypted if `ca` or `iam` is set. May be empty when the secret names the host.
+    pub url: String,
+    /// `JOBPLANE_DATABASE_SECRET`: the name or ARN of a secret of AWS Secrets Manager with `username` and `password`, and `host`,
+    /// `port` and `dbname` where the URL has none.
+    pub secret: Option<String>,
+    /// `JOBPLANE_DATABASE_IAM`: whether the password is a token of RDS, signed for the URL's user; `false` when absent.
+    pub iam: bool,
+    /// `JOBPLANE_DATABASE_CA`: whose certificates the server may have: `rds`, or the path of a PEM file; the public ones when
+    /// absent.
+    pub ca: Option<String>,
+}
+
+impl Database {
+    /// The database of a URL that says it all.
+    pub fn at(url: &str) -> Self {
+        Self { url: url.to_owned(), ..Self::default() }
+    }
 }
 
 /// A setting that is missing or not acceptable.
@@ -54,11 +80,25 @@ impl Config {
                 ConfigError { name, problem }
             }),
         };
+        let flag = |name: &'static str| match setting(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(text) => Err(ConfigError { name, problem: format!("{text:?} is not true or false") }),
+        };
+        let database = Database {
+            url: setting("DATABASE_URL").unwrap_or_default(),
+            secret: setting("JOBPLANE_DATABASE_SECRET"),
+            iam: flag("JOBPLANE_DATABASE_IAM")?,
+            ca: setting("JOBPLANE_DATABASE_CA"),
+        };
+        if database.url.is_empty() && (database.secret.is_none() || database.iam) {
+            return Err(ConfigError { name: "DATABASE_URL", problem: "is not set".to_owned() });
+        }
         let keep_days = number("JOBPLANE_KEEP_DAYS", 1..=limits::MAX_KEEP_DAYS, limits::KEEP_DAYS)?;
         let config = Self {
-            database_url: setting("DATABASE_URL")
-                .ok_or(ConfigError { name: "DATABASE_URL", problem: "is not set".to_owned() })?,
+            database,
             admin_token: setting("JOBPLANE_ADMIN_TOKEN"),
+            admin_token_secret: setting("JOBPLANE_ADMIN_TOKEN_SECRET"),
             cell: setting("JOBPLANE_CELL").unwrap_or_else(|| "local".to_owned()),
             pool_size: number("JOBPLANE_POOL_SIZE", 1..=100, 2)?.unsigned_abs() as usize,
             lease_seconds: number(
@@ -80,6 +120,10 @@ impl Config {
     /// What one setting demands of another.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let Self { keep_days, keep_dead_letters_days: dead_letters, .. } = self;
+        if self.admin_token.is_some() && self.admin_token_secret.is_some() {
+            let problem = "is set beside JOBPLANE_ADMIN_TOKEN".to_owned();
+            return Err(ConfigError { name: "JOBPLANE_ADMIN_TOKEN_SECRET", problem });
+        }
         if dead_letters < keep_days {
             let problem = format!("{dead_letters} is less than JOBPLANE_KEEP_DAYS, which is {keep_days}");
             return Err(ConfigError { name: KEEP_DEAD_LETTERS, problem });

@@ -1,9 +1,10 @@
 //! Everything that can go wrong, and the one place where it becomes a status, a code and a sentence.
 
-use crate::ConfigError;
+use crate::database::ConnectError;
+use crate::{ConfigError, aws};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use deadpool_postgres::PoolError;
+use deadpool::managed::PoolError;
 use jobplane_protocol::{ErrorCode, FieldError, Problem};
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
@@ -28,7 +29,13 @@ pub enum Error {
     },
     /// No connection to PostgreSQL was to be had in time.
     #[error("no database connection: {0}")]
-    Connection(#[from] PoolError),
+    Connection(#[from] PoolError<ConnectError>),
+    /// The one connection that was wanted could not be made.
+    #[error("no database connection: {0}")]
+    Connect(#[from] ConnectError),
+    /// The operator's token could not be read from its secret.
+    #[error("the operator's token: {0}")]
+    AdminSecret(#[from] aws::Error),
     /// PostgreSQL refused or failed a statement.
     #[error("database: {}", source_of(.0))]
     Database(#[from] tokio_postgres::Error),
@@ -55,11 +62,15 @@ pub enum Error {
     Setup(&'static str),
 }
 
-/// tokio-postgres says what PostgreSQL said only in its source.
-fn source_of(error: &tokio_postgres::Error) -> String {
-    error
-        .as_db_error()
-        .map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
+/// tokio-postgres says what PostgreSQL said, and what broke a connection, only in its source.
+pub(crate) fn source_of(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(db), _) => format!("{} ({})", db.message(), db.code().code()),
+        (None, Some(source)) if !error.to_string().contains(&source.to_string()) => {
+            format!("{error}: {source}")
+        }
+        _ => error.to_string(),
+    }
 }
 
 impl Error {
@@ -107,7 +118,11 @@ impl Error {
                 (Problem::new(ErrorCode::RateLimited, detail), Some(*retry_after_seconds))
             }
             Self::Database(error) if is_away(error) => unavailable(),
-            Self::Connection(_) | Self::TimedOut => unavailable(),
+            Self::Connection(_) | Self::Connect(_) | Self::TimedOut => unavailable(),
+            Self::AdminSecret(_) => {
+                let detail = "the operator's token cannot be read for now; try again";
+                (Problem::new(ErrorCode::Unavailable, detail), Some(RETRY_AFTER_SECONDS))
+            }
             Self::Database(error) if is_data(error) => {
                 let detail = "a value cannot be stored: out of range, or text with U+0000";
                 (Problem::new(ErrorCode::InvalidRequest, detail), None)

@@ -6,11 +6,10 @@
 use crate::routes::result::Ends;
 use crate::store::{self, Db};
 use crate::{App, Error, retention};
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use jobplane_protocol::limits;
 use std::time::Instant;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 /// Rows of each kind that one tick moves, so that no transaction grows without bound.

@@ -1,32 +1,37 @@
 //! The control plane: stateless functions over one PostgreSQL, the same handlers in Lambda and on one machine.
 
+mod aws;
 mod config;
+mod database;
 mod error;
 mod housekeeping;
 pub mod lambda;
 mod migrations;
 mod openapi;
+mod operator;
 mod request;
 mod retention;
 pub mod routes;
 mod rows;
 mod store;
 
-pub use config::{Config, ConfigError};
+pub use aws::Error as AwsError;
+pub use config::{Config, ConfigError, Database};
+pub use database::ConnectError;
 pub use error::Error;
 pub use housekeeping::{Swept, sweep};
 pub use migrations::{migrate, schema_version};
 pub use openapi::document as openapi_document;
 
 use jobplane_protocol::{Token, TokenKind};
-use request::TokenHash;
+use operator::Operator;
 use store::Db;
 
 /// What every handler shares: the pool and the settings. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
     db: Db,
-    admin: Option<TokenHash>,
+    operator: std::sync::Arc<Operator>,
     cell: std::sync::Arc<str>,
     lease_seconds: i32,
     keep_days: i32,
@@ -40,28 +45,14 @@ impl App {
             return Err(Error::Setup("JOBPLANE_CELL must be letters, digits and - only"));
         }
         config.check()?;
-        let admin = match &config.admin_token {
-            None => None,
-            Some(text) => {
-                let token = Token::parse(text).filter(|token| token.kind() == TokenKind::Admin).ok_or(
-                    Error::Setup("JOBPLANE_ADMIN_TOKEN must look like jp_admin_CELL_ and 64 hex digits"),
-                )?;
-                Some(TokenHash::of(&token))
-            }
-        };
         Ok(Self {
             db: Db::new(config)?,
-            admin,
+            operator: Operator::of(config)?.into(),
             cell: config.cell.as_str().into(),
             lease_seconds: config.lease_seconds,
             keep_days: config.keep_days,
             keep_dead_letters_days: config.keep_dead_letters_days,
         })
-    }
-
-    /// Whether this is the operator's token. Hashes are compared, so the time it takes tells nothing.
-    fn check_admin(&self, token: &Token) -> Result<(), Error> {
-        if self.admin == Some(TokenHash::of(token)) { Ok(()) } else { Err(Error::unauthorized()) }
     }
 
     /// Makes a token of this cell.
@@ -74,6 +65,12 @@ impl App {
         use sha2::Digest;
         Token::mint(kind, &self.cell, sha2::Sha256::digest(seed).into())
     }
+}
+
+/// This machine's clock, for what is no state of the platform: a signature's time, an invocation's end, a freeze.
+#[allow(clippy::disallowed_methods, reason = "none of this is compared with a time of the database")]
+fn wall_clock() -> std::time::SystemTime {
+    std::time::SystemTime::now()
 }
 
 /// The whole table of routes as one service.

@@ -1,8 +1,10 @@
 //! Bringing the database to this build's schema.
 
+use crate::config::Database;
+use crate::database::Login;
 use crate::store::Db;
 use crate::{Error, routes::health};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 mod embedded {
     refinery::embed_migrations!("../migrations");
@@ -31,16 +33,12 @@ pub fn schema_version() -> i32 {
 /// # Errors
 /// [`Error::ForeignDatabase`] when something else lives in the database, which is left as it is; [`Error::Migration`] when
 /// it was migrated by another build and the two do not agree.
-pub async fn migrate(database_url: &str) -> Result<i32, Error> {
-    let (mut client, connection) = tokio_postgres::connect(database_url, NoTls).await?;
-    let driver = tokio::spawn(connection);
+pub async fn migrate(database: &Database) -> Result<i32, Error> {
+    let mut client = Login::new(database)?.connect().await?;
     client.query_typed("select pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
     let ran = run(&mut client).await;
     // The lock goes with the session.
-    drop(client);
-    if let Ok(Err(error)) = driver.await {
-        tracing::warn!(%error, "the connection that migrated did not close cleanly");
-    }
+    client.close().await;
     ran?;
     Ok(schema_version())
 }

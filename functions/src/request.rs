@@ -76,7 +76,7 @@ impl FromRequestParts<App> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        app.check_admin(&token(&parts.headers, &[TokenKind::Admin])?)?;
+        app.operator.check(&token(&parts.headers, &[TokenKind::Admin])?).await?;
         Ok(Self)
     }
 }
@@ -87,7 +87,7 @@ impl FromRequestParts<App> for AdminOrWorker {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
         let token = token(&parts.headers, &[TokenKind::Admin, TokenKind::Worker])?;
         match token.kind() {
-            TokenKind::Admin => app.check_admin(&token).map(|()| Self(None)),
+            TokenKind::Admin => app.operator.check(&token).await.map(|()| Self(None)),
             _ => Ok(Self(Some(TokenHash::of(&token)))),
         }
     }

@@ -1,42 +1,42 @@
 //! The pool, and how a statement is run: unnamed and with its types stated, so that a transaction pooler may stand
 //! between. One statement to a file in `store/`, headed by what it guarantees.
 
+use crate::database::{CONNECT_LIMIT, Login};
 use crate::{Config, Error};
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool::Runtime;
+use deadpool::managed::{Object, Pool};
 use jiff::Timestamp;
 use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{NoTls, Row, error::SqlState};
+use tokio_postgres::{Row, error::SqlState};
 use uuid::Uuid;
 
-/// How long a call waits for a free connection, or for a new one to be made.
+/// How long a call waits for a free connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
+/// How long a new one may take to be made, with a secret that is read and a password that is refused once.
+const CREATE_LIMIT: Duration = CONNECT_LIMIT.saturating_mul(2);
 /// How long a statement may take before its caller is told to try again.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(25);
 
 /// The pool of connections to PostgreSQL.
 #[derive(Clone)]
-pub(crate) struct Db(Pool);
+pub(crate) struct Db(Pool<Login>);
 
 impl Db {
     /// Makes the pool; it connects when the first statement needs it.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let mut database: tokio_postgres::Config = config.database_url.parse()?;
-        database.application_name("jobplane").connect_timeout(CONNECTION_WAIT);
-        let manager =
-            Manager::from_config(database, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        let pool = Pool::builder(manager)
+        let pool = Pool::builder(Login::new(&config.database)?)
             .max_size(config.pool_size)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(CONNECTION_WAIT))
-            .create_timeout(Some(CONNECTION_WAIT))
+            .create_timeout(Some(CREATE_LIMIT))
             .build()
             .map_err(|_| Error::Setup("the pool has no runtime"))?;
         Ok(Self(pool))
     }
 
     /// A connection of its own, for what needs a transaction.
-    pub(crate) async fn connection(&self) -> Result<Object, Error> {
+    pub(crate) async fn connection(&self) -> Result<Object<Login>, Error> {
         Ok(self.0.get().await?)
     }
 

@@ -1,7 +1,7 @@
 //! A cell: one database and one control plane over it, with a tenant and a worker token, served on loopback.
 
 use jobplane::local::postgres::Server;
-use jobplane_functions::{App, Config, migrate, router};
+use jobplane_functions::{App, Config, Database, migrate, router};
 use jobplane_protocol::{Token, TokenKind, limits};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ impl Cell {
     /// A cell over a fresh database, whose leases last so many seconds.
     pub async fn with_leases_of(lease_seconds: i32) -> Self {
         let database_url = crate::database().await;
-        migrate(&database_url).await.expect("the migrations apply");
+        migrate(&Database::at(&database_url)).await.expect("the migrations apply");
         let functions_url = {
             let url = database_url.clone();
             tokio::task::spawn_blocking(move || crate::pooler::through(&url))
@@ -81,7 +81,7 @@ impl Cell {
     /// A cell over a fresh database of this server, whose functions have so many connections between them.
     pub async fn on(server: &Server, lease_seconds: i32, pool_size: usize) -> Self {
         let database_url = crate::server::database_on(server).await;
-        migrate(&database_url).await.expect("the migrations apply");
+        migrate(&Database::at(&database_url)).await.expect("the migrations apply");
         let functions_url = database_url.clone();
         Self::over(database_url, &functions_url, lease_seconds, pool_size).await
     }
@@ -96,8 +96,9 @@ impl Cell {
     ) -> Self {
         let admin = Token::mint(TokenKind::Admin, "test", rand::random()).reveal().to_owned();
         let config = Config {
-            database_url: functions_url.to_owned(),
+            database: Database::at(functions_url),
             admin_token: Some(admin.clone()),
+            admin_token_secret: None,
             cell: "test".to_owned(),
             pool_size,
             lease_seconds,
@@ -105,25 +106,30 @@ impl Cell {
             keep_dead_letters_days: limits::KEEP_DEAD_LETTERS_DAYS,
         };
         let app = App::new(&config).expect("the configuration is good");
+        let mut cell = Self::serving(database_url, router(app.clone()), app).await;
+        cell.admin = admin;
+        (cell.tenant_id, cell.tenant) = cell.new_tenant(json!({"name": "first"})).await;
+        cell.worker = cell.new_worker_token(json!({"name": "fleet"})).await;
+        cell
+    }
+
+    /// A cell of which these routes are served, without a tenant or a token.
+    pub async fn serving(database_url: String, service: axum::Router, app: App) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let service = router(app.clone());
         tokio::spawn(async move { axum::serve(listener, service).await });
         let db = crate::connect(&database_url).await;
-        let mut cell = Self {
+        Self {
             url,
             database_url,
-            admin,
+            admin: String::new(),
             tenant_id: String::new(),
             tenant: String::new(),
             worker: String::new(),
             db,
             app,
             http: reqwest::Client::new(),
-        };
-        (cell.tenant_id, cell.tenant) = cell.new_tenant(json!({"name": "first"})).await;
-        cell.worker = cell.new_worker_token(json!({"name": "fleet"})).await;
-        cell
+        }
     }
 
     /// Makes a tenant: its id and its key.

@@ -79,6 +79,12 @@ pub fn program(package: &str) -> PathBuf {
     built().join(package)
 }
 
+/// The path of the binary of one of the deployed functions, built now.
+pub(crate) fn function(name: &str) -> PathBuf {
+    build(&["-p", "jobplane-functions", "--bin", name]);
+    built().join(name)
+}
+
 /// The path of one of the worker's examples, built now.
 pub fn example(name: &str) -> PathBuf {
     build(&["-p", "jobplane-worker", "--example", name]);

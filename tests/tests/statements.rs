@@ -1,7 +1,7 @@
 //! The statements themselves: each prepares on a fresh database, and the hot ones keep their plans whatever the
 //! statistics say, with partitions in place.
 
-use jobplane_functions::migrate;
+use jobplane_functions::{Database, migrate};
 use jobplane_tests::{Cell, connect, database};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -275,12 +275,12 @@ async fn a_database_in_which_something_else_lives_is_refused_and_left_as_it_is()
     let url = database().await;
     let db = connect(&url).await;
     db.batch_execute("create schema shop; create table shop.orders (id int)").await.unwrap();
-    let refused = migrate(&url).await.unwrap_err().to_string();
+    let refused = migrate(&Database::at(&url)).await.unwrap_err().to_string();
     assert!(refused.contains("shop.orders") && refused.contains("create database"), "{refused}");
     let sql = "select to_regclass('executions') is null and not exists (select from pg_db_role_setting s
         join pg_database d on d.oid = s.setdatabase where d.datname = current_database())";
     assert!(db.query_one(sql, &[]).await.unwrap().get::<_, bool>(0), "nothing was made or set");
     db.batch_execute("drop schema shop cascade").await.unwrap();
-    let version = migrate(&url).await.unwrap();
-    assert_eq!(migrate(&url).await.unwrap(), version, "a second time finds its own");
+    let version = migrate(&Database::at(&url)).await.unwrap();
+    assert_eq!(migrate(&Database::at(&url)).await.unwrap(), version, "a second time finds its own");
 }

@@ -2,7 +2,7 @@
 
 use crate::requests::{World, name};
 use jobplane_functions::routes::{Answer, Caller, Route, table};
-use jobplane_functions::{App, Config};
+use jobplane_functions::{App, Config, Database};
 use jobplane_protocol::{Token, TokenKind};
 use jobplane_tests::{Cell, text};
 use reqwest::Method;
@@ -227,8 +227,9 @@ async fn a_lease_beyond_a_token_s_scope_is_lost_to_it() {
 #[tokio::test]
 async fn a_cell_whose_name_no_token_could_carry_is_refused_at_start() {
     let config = |cell: &str| Config {
-        database_url: "postgresql://localhost/none".to_owned(),
+        database: Database::at("postgresql://localhost/none"),
         admin_token: None,
+        admin_token_secret: None,
         cell: cell.to_owned(),
         pool_size: 1,
         lease_seconds: 60,

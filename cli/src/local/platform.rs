@@ -12,7 +12,7 @@ use super::postgres::{Durability, Server};
 use anyhow::{Context, anyhow};
 use data_dir::DataDir;
 use http::Http;
-use jobplane_functions::{App, Config};
+use jobplane_functions::{App, Config, Database};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,15 +99,17 @@ impl Platform {
         let data_dir = DataDir::open(&options.data_dir)?;
         let listener = bind(options.port).await?;
         let (database_url, postgres) = database(&options, &data_dir).await?;
-        jobplane_functions::migrate(&database_url)
+        let database = Database::at(&database_url);
+        jobplane_functions::migrate(&database)
             .await
             .context("the database cannot be brought to this version's schema")?;
         let kept = data_dir.access()?;
         let admin_token =
             kept.as_ref().map_or_else(|| access::mint_admin(CELL), |kept| kept.admin_token.clone());
         let app = App::new(&Config {
-            database_url: database_url.clone(),
+            database,
             admin_token: Some(admin_token.clone()),
+            admin_token_secret: None,
             cell: CELL.to_owned(),
             pool_size: POOL_SIZE,
             lease_seconds: options.lease_seconds,
