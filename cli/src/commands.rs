@@ -10,6 +10,7 @@ mod logs;
 mod profile;
 mod queues;
 mod run;
+mod serve;
 mod status;
 mod submit;
 mod tenant;
@@ -70,6 +71,10 @@ enum Command {
     Tenant(TenantCommand),
     #[command(flatten)]
     Admin(AdminCommand),
+    /// Run the control plane, over the database of the environment
+    Serve(serve::Args),
+    /// Bring the database of the environment to this version's schema
+    Migrate,
     /// Run a worker on this machine
     Worker(Box<worker::Args>),
     /// Keep URLs and tokens under names
@@ -139,6 +144,8 @@ pub async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Dev(args) => Ok(local::dev::run(args).await?),
         Command::Demo(args) => Ok(local::demo::run(args).await?),
+        Command::Serve(args) => Ok(serve::run(args).await?),
+        Command::Migrate => Ok(serve::migrate(&Output::new(globals.output)).await?),
         Command::Worker(args) => Ok(worker::run(*args).await?),
         Command::Profile(command) => Ok(profile::run(command, &globals, &Output::new(globals.output))?),
         Command::Completions(args) => Ok(completions::run(&args)?),

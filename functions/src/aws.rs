@@ -40,6 +40,15 @@ impl Error {
     }
 }
 
+/// Puts a text to an address that was signed for this by somebody else.
+pub(crate) async fn put(url: &str, text: String) -> Result<(), Error> {
+    // An empty type is part of what CloudFormation signed.
+    let request = hyper::Request::put(url).header("content-type", "").header("content-length", text.len());
+    let request = request.body(text.into()).map_err(|error| Error::Setup(error.to_string()))?;
+    http::send("the address to answer to", request).await?;
+    Ok(())
+}
+
 /// A setting of AWS's own, as its SDKs read it.
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

@@ -20,8 +20,8 @@ pub struct Config {
     /// `JOBPLANE_CELL`: the name of this stack, part of every token it mints: letters, digits and `-`; `local` when
     /// absent.
     pub cell: String,
-    /// `JOBPLANE_POOL_SIZE`: connections of one process, 1 to 100; 2 when absent, which suits a copy
-    /// that serves one request at a time.
+    /// `JOBPLANE_POOL_SIZE`: connections of one process, 1 to 100; when absent 2 for a function, of which a
+    /// copy serves one request at a time, and 10 for `jobplane serve`.
     pub pool_size: usize,
     /// `JOBPLANE_LEASE_SECONDS`: how long a lease lasts without a heartbeat, and how far a heartbeat extends it,
     /// 5 to 3,600; 60 when absent. A shorter one finds a dead worker sooner and costs more heartbeats.
@@ -48,6 +48,10 @@ pub struct Database {
     /// `JOBPLANE_DATABASE_CA`: whose certificates the server may have: `rds`, or the path of a PEM file; the public ones when
     /// absent.
     pub ca: Option<String>,
+    /// `JOBPLANE_DATABASE_MASTER_SECRET`: the secret of a user who may make the functions' user; for migrations alone.
+    pub master_secret: Option<String>,
+    /// `JOBPLANE_DATABASE_CONNECTIONS`: the most connections of the user that is made so; as many as there are when absent.
+    pub connections: Option<i32>,
 }
 
 impl Database {
@@ -66,12 +70,15 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// Reads the settings from the environment.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Self::read(|name| env::var(name).ok())
+    /// Reads the settings from the environment; where it does not say how many connections there are to be, so many.
+    ///
+    /// # Errors
+    /// When a setting is missing or not acceptable.
+    pub fn from_env(pool_size: i32) -> Result<Self, ConfigError> {
+        Self::read(pool_size, |name| env::var(name).ok())
     }
 
-    fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    fn read(pool_size: i32, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let setting = |name: &str| variable(name).filter(|value| !value.is_empty());
         let number = |name: &'static str, range: RangeInclusive<i32>, absent: i32| match setting(name) {
             None => Ok(absent),
@@ -90,6 +97,11 @@ impl Config {
             secret: setting("JOBPLANE_DATABASE_SECRET"),
             iam: flag("JOBPLANE_DATABASE_IAM")?,
             ca: setting("JOBPLANE_DATABASE_CA"),
+            master_secret: setting("JOBPLANE_DATABASE_MASTER_SECRET"),
+            connections: match number("JOBPLANE_DATABASE_CONNECTIONS", 0..=100_000, 0)? {
+                0 => None,
+                limit => Some(limit),
+            },
         };
         if database.url.is_empty() && (database.secret.is_none() || database.iam) {
             return Err(ConfigError { name: "DATABASE_URL", problem: "is not set".to_owned() });
@@ -100,7 +112,7 @@ impl Config {
             admin_token: setting("JOBPLANE_ADMIN_TOKEN"),
             admin_token_secret: setting("JOBPLANE_ADMIN_TOKEN_SECRET"),
             cell: setting("JOBPLANE_CELL").unwrap_or_else(|| "local".to_owned()),
-            pool_size: number("JOBPLANE_POOL_SIZE", 1..=100, 2)?.unsigned_abs() as usize,
+            pool_size: number("JOBPLANE_POOL_SIZE", 1..=100, pool_size)?.unsigned_abs() as usize,
             lease_seconds: number(
                 "JOBPLANE_LEASE_SECONDS",
                 limits::MIN_LEASE_SECONDS..=limits::MAX_LEASE_SECONDS,
@@ -138,7 +150,7 @@ mod tests {
 
     fn read(settings: &[(&str, &str)]) -> Result<(i32, i32), String> {
         let all = [settings, &[("DATABASE_URL", "postgres:///")]].concat();
-        let config = Config::read(|name| {
+        let config = Config::read(2, |name| {
             all.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         });
         config

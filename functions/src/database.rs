@@ -115,6 +115,20 @@ impl Login {
         }
     }
 
+    /// The user that logs in, and its password unless that is a signature.
+    pub(crate) async fn user(&self) -> Result<(String, Option<String>), ConnectError> {
+        let with_user = match &self.password {
+            Password::Secret(secret) => with_user(&self.address, &secret.text(Duration::MAX).await?)?,
+            _ => self.address.clone(),
+        };
+        let user = with_user
+            .get_user()
+            .ok_or_else(|| ConnectError::Setup("DATABASE_URL names no user".to_owned()))?;
+        let password =
+            with_user.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
+        Ok((user.to_owned(), password))
+    }
+
     async fn open(&self, address: &tokio_postgres::Config) -> Result<Connection, ConnectError> {
         if address.get_ssl_mode() == SslMode::Disable {
             let (client, connection) = address.connect(NoTls).await?;

@@ -3,6 +3,7 @@
 mod aws;
 mod config;
 mod database;
+mod deployment;
 mod error;
 mod housekeeping;
 pub mod lambda;
@@ -18,6 +19,7 @@ mod store;
 pub use aws::Error as AwsError;
 pub use config::{Config, ConfigError, Database};
 pub use database::ConnectError;
+pub use deployment::prepare;
 pub use error::Error;
 pub use housekeeping::{Swept, sweep};
 pub use migrations::{migrate, schema_version};

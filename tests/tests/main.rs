@@ -7,6 +7,7 @@ mod cli;
 mod concurrency;
 mod containers;
 mod contract;
+mod deployment;
 mod encryption;
 mod executions;
 mod faults;

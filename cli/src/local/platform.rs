@@ -7,11 +7,11 @@ mod http;
 
 pub use access::Access;
 pub use fleet::{Fleet, Worker};
+pub(crate) use http::Http;
 
 use super::postgres::{Durability, Server};
 use anyhow::{Context, anyhow};
 use data_dir::DataDir;
-use http::Http;
 use jobplane_functions::{App, Config, Database};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -183,7 +183,8 @@ async fn database(options: &Options, data_dir: &DataDir) -> anyhow::Result<(Stri
     Ok((server.url_of("postgres"), Some(server)))
 }
 
-async fn sweep_for_ever(app: App, say: Say) {
+/// Sweeps at once and then every minute.
+pub(crate) async fn sweep_for_ever(app: App, say: Say) {
     let mut turns = tokio::time::interval(SWEEP_INTERVAL);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

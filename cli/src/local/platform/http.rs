@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 const FINISH_LIMIT: Duration = Duration::from_secs(10);
 
 /// The running server.
-pub(super) struct Http {
+pub(crate) struct Http {
     url: String,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<std::io::Result<()>>,
@@ -18,7 +18,7 @@ pub(super) struct Http {
 
 impl Http {
     /// Serves the routes on the listener.
-    pub(super) fn serve(listener: TcpListener, routes: axum::Router) -> std::io::Result<Self> {
+    pub(crate) fn serve(listener: TcpListener, routes: axum::Router) -> std::io::Result<Self> {
         let url = format!("http://{}", listener.local_addr()?);
         // Small answers must not wait for a full packet.
         let listener = listener.tap_io(|stream| {
@@ -36,17 +36,17 @@ impl Http {
     }
 
     /// Where it listens.
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// Whether it ended although nobody asked.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.task.is_finished()
     }
 
     /// Accepts nothing more, and waits for the answers in progress.
-    pub(super) async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         if self.stop.take().is_none() {
             return;
         }
