@@ -6,7 +6,7 @@ mod leases;
 mod poll;
 mod results;
 
-pub(crate) use leases::{LeaseKey, Leases, Progress, Stop, StopReceiver, stopped};
+pub(crate) use leases::{LeaseKey, Leases, Progress, Stop, StopReceiver, lost, stopped, within_grace};
 
 use crate::health::Health;
 use crate::options::Options;
@@ -17,7 +17,6 @@ use jobplane_protocol::limits;
 use results::Report;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -39,8 +38,6 @@ pub(crate) struct Agent {
     client: Client,
     leases: Arc<Leases>,
     runtime: Box<dyn Runtime>,
-    /// Whether this machine could not start the last execution that it was to.
-    starts_fail: AtomicBool,
     health: Arc<Health>,
     /// Where operators are served, if anywhere.
     metrics_addr: Option<SocketAddr>,
@@ -145,7 +142,6 @@ impl Agent {
             client: options.client()?,
             leases: Arc::default(),
             runtime,
-            starts_fail: AtomicBool::new(false),
             health: Arc::default(),
             metrics_addr: options.metrics_addr,
             kill_grace: options.kill_grace,

@@ -2,14 +2,13 @@
 
 use crate::agent::{Leases, Progress};
 use crate::client::Probed;
-use crate::runtime::Runtime;
+use crate::runtime::{self, Runtime};
 use crate::{Client, Error, RuntimeKind, Settings, logs};
 use jiff::{SignedDuration, Timestamp};
 use jobplane_protocol::{
     ErrorCode, ExecutionId, Health, HeartbeatItem, HeartbeatsRequest, HeartbeatsResponse, LeaseId,
     LeasedExecution, Outcome,
 };
-use serde_json::json;
 use std::sync::Arc;
 
 /// How far the clocks may be apart without a word: nothing is decided by a worker's, but lines carry its time.
@@ -80,7 +79,7 @@ pub async fn check(settings: &Settings) -> bool {
         }
         Err(cause) => verdicts.push(Finding::bad("url", unreached(&cause)).say()),
     }
-    verdicts.push(runtime(settings, client).await.say());
+    verdicts.push(tried(settings, client).await.say());
     !verdicts.contains(&Verdict::Bad)
 }
 
@@ -157,14 +156,17 @@ async fn token(client: &Client) -> Finding {
 }
 
 /// Whether this machine can run a job.
-async fn runtime(settings: &Settings, client: Client) -> Finding {
+async fn tried(settings: &Settings, client: Client) -> Finding {
     let ran = async {
         let runtime = settings.runtime()?;
-        runtime.begin().await?;
+        runtime.check().await?;
         match settings.runtime {
             RuntimeKind::Exec => try_exec(&*runtime, client).await,
             // What image a job will have is not known here.
-            RuntimeKind::Container => Ok(format!("the engine at {} answers", settings.container.host())),
+            RuntimeKind::Container => Ok(format!(
+                "the engine at {} starts containers with these settings",
+                settings.container.host()
+            )),
         }
     };
     match ran.await {
@@ -177,8 +179,7 @@ async fn runtime(settings: &Settings, client: Client) -> Finding {
 async fn try_exec(runtime: &dyn Runtime, client: Client) -> Result<String, Error> {
     let program = std::env::current_exe()
         .map_err(|error| Error::Configuration(format!("this program has no path: {error}")))?;
-    let leased = job(&program.to_string_lossy())
-        .map_err(|error| Error::Fault(format!("the job that tries it: {error}")))?;
+    let leased = runtime::trial(&[&program.to_string_lossy(), "--version"]);
     match run(runtime, &leased, client).await {
         None => Ok(format!("a job was run, with its directory in {}", std::env::temp_dir().display())),
         Some(why) => Err(Error::Configuration(format!("no job can be run: {why}"))),
@@ -190,19 +191,9 @@ async fn run(runtime: &dyn Runtime, leased: &LeasedExecution, client: Client) ->
     let leases = Arc::<Leases>::default();
     let key = (leased.execution_id, LeaseId::random());
     let stop = leases.add(key);
-    let (mut log, _nowhere) = logs::open(client, leases.clone(), key);
+    let (mut log, _nowhere) = logs::open(client, leases.clone(), Arc::default(), key);
     let ending = runtime.run(leased, &mut log, Progress::new(leases.clone(), key), stop).await;
     log.close();
     let why = ending.error.unwrap_or_else(|| format!("it ended as {:?}", ending.outcome));
     (ending.outcome != Outcome::Succeeded).then_some(why)
-}
-
-fn job(program: &str) -> serde_json::Result<LeasedExecution> {
-    let id = || LeaseId::random().0;
-    serde_json::from_value(json!({
-        "execution_id": id(), "tenant_id": id(), "attempt": 1, "tries": 0, "max_attempts": 1,
-        "timeout_seconds": 10, "queue": "default", "priority": 0,
-        "job": { "id": id(), "name": "check", "image": null, "command": [program, "--version"], "env": {} },
-        "input": null, "traceparent": null,
-    }))
 }

@@ -4,6 +4,7 @@
 mod ship;
 
 use crate::agent::{LeaseKey, Leases};
+use crate::health::Health;
 use crate::{Client, metrics};
 use jiff::Timestamp;
 use jobplane_protocol::{LogLine, Stream, limits};
@@ -35,6 +36,7 @@ pub(crate) struct LogWriter {
     /// Bytes of text that went in.
     taken: usize,
     opened: Instant,
+    health: Arc<Health>,
     /// Dropped since the last line that found room; said in the log when there is room again.
     dropped: u64,
     /// Lines dropped by either end and not yet said.
@@ -42,12 +44,17 @@ pub(crate) struct LogWriter {
 }
 
 /// The two ends of one attempt's log.
-pub(crate) fn open(client: Client, leases: Arc<Leases>, key: LeaseKey) -> (LogWriter, Shipper) {
+pub(crate) fn open(
+    client: Client,
+    leases: Arc<Leases>,
+    health: Arc<Health>,
+    key: LeaseKey,
+) -> (LogWriter, Shipper) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let lost = Arc::<AtomicU64>::default();
     let room = Arc::new(Semaphore::new(BUFFER_BYTES));
-    let writer =
-        LogWriter { lines: sender, room, opened: Instant::now(), taken: 0, dropped: 0, lost: lost.clone() };
+    let opened = Instant::now();
+    let writer = LogWriter { lines: sender, room, opened, health, taken: 0, dropped: 0, lost: lost.clone() };
     (writer, Shipper::new(client, leases, key, receiver, lost))
 }
 
@@ -55,6 +62,7 @@ impl LogWriter {
     /// The job has started: what comes from here on is its own.
     pub(crate) fn begin(&self) {
         metrics::job_started(self.opened.elapsed());
+        self.health.begun();
     }
 
     /// Takes one line; waits for room, and drops the line if there is none for too long. After the line

@@ -47,7 +47,15 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn work() -> anyhow::Result<ExitCode> {
     // Whoever asks needs none of the settings that a worker must have.
     if std::env::args_os().any(|argument| argument == HEALTH) {
-        jobplane_worker::ask_health(Question::parse().metrics_addr).await?;
+        let question = match Question::try_parse() {
+            Ok(question) => question,
+            Err(wrong) => {
+                wrong.print()?;
+                // Health checks know no other code.
+                return Ok(ExitCode::from(u8::from(wrong.use_stderr())));
+            }
+        };
+        jobplane_worker::ask_health(question.metrics_addr).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let Arguments { settings, check } = Arguments::parse();

@@ -83,7 +83,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, Error> {
 fn describe() {
     describe_gauge!(BUILD_INFO, "Always 1; the label says which build this is");
     describe_gauge!(SLOTS, "How many executions may run at once");
-    describe_gauge!(RUNNING, "Attempts that run now, from their lease until their result is handed over");
+    describe_gauge!(RUNNING, "Attempts that run now, from their lease to their end");
     describe_counter!(
         ATTEMPTS,
         "Attempts that ended, by how; lost is one whose lease another may have by now"

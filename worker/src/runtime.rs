@@ -3,8 +3,11 @@
 use crate::Error;
 use crate::agent::{Progress, Stop, StopReceiver};
 use crate::logs::LogWriter;
-use jobplane_protocol::{Json, LeasedExecution, Outcome};
+use jobplane_protocol::{
+    ExecutionId, JobId, Json, LeaseId, LeasedExecution, LeasedJob, Outcome, Priority, TenantId,
+};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -19,6 +22,11 @@ pub(crate) trait Runtime: Send + Sync {
         progress: Progress,
         stop: StopReceiver,
     ) -> Pin<Box<dyn Future<Output = Ending> + Send + 'a>>;
+
+    /// Sees whether it can work at all, and leaves everything as it is.
+    fn check(&self) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Makes ready before the first dequeue: what cannot work at all is said at once.
     fn begin(&self) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
@@ -36,6 +44,30 @@ pub(crate) fn identity(leased: &LeasedExecution) -> Vec<(&'static str, String)> 
     ];
     variables.extend(leased.traceparent.clone().map(|context| ("TRACEPARENT", context)));
     variables
+}
+
+/// A job of nobody's, to see what becomes of one.
+pub(crate) fn trial(command: &[&str]) -> LeasedExecution {
+    let id = || LeaseId::random().0;
+    LeasedExecution {
+        execution_id: ExecutionId(id()),
+        tenant_id: TenantId(id()),
+        attempt: 1,
+        tries: 0,
+        max_attempts: 1,
+        timeout_seconds: 10,
+        queue: "default".to_owned(),
+        priority: Priority::default(),
+        job: LeasedJob {
+            id: JobId(id()),
+            name: "trial".to_owned(),
+            image: None,
+            command: Some(command.iter().map(|&part| part.to_owned()).collect()),
+            env: BTreeMap::new(),
+        },
+        input: None,
+        traceparent: None,
+    }
 }
 
 /// How long an attempt may run.

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, Response};
+use axum::http::{HeaderMap, Method, Response};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +15,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// What the server was asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
+    pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
@@ -106,7 +107,8 @@ async fn handle(
     let (parts, body) = request.into_parts();
     let body: Bytes = to_bytes(body, usize::MAX).await.unwrap();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let asked = Asked { path: parts.uri.path().to_owned(), headers: parts.headers, body };
+    let path = parts.uri.path().to_owned();
+    let asked = Asked { method: parts.method, path, headers: parts.headers, body };
     let reply = answer(&asked);
     seen.lock().unwrap().push(asked);
     counted.send_modify(|count| *count += 1);

@@ -10,7 +10,6 @@ use jobplane_protocol::{LeasedExecution, limits};
 use opentelemetry::trace::{FutureExt, SpanKind};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
@@ -36,7 +35,9 @@ pub(super) async fn attempt(
     let leases = agent.leases.clone();
     let began = Instant::now();
     metrics::attempt_began();
+    let health = agent.health.clone();
     let ending = contained(run(agent, leased, key, stop.clone(), trace.clone())).await;
+    health.ended(ending.unstarted);
     let lost = *stop.borrow() == Some(Stop::Lost);
     metrics::attempt_ended((!lost).then_some(ending.outcome), began.elapsed());
     if lost {
@@ -57,7 +58,8 @@ async fn run(
     stop: StopReceiver,
     trace: Trace,
 ) -> Ending {
-    let (mut log, shipper) = logs::open(agent.client.clone(), agent.leases.clone(), key);
+    let (mut log, shipper) =
+        logs::open(agent.client.clone(), agent.leases.clone(), agent.health.clone(), key);
     let shipping = tokio::spawn(shipper.ship().in_current_span());
     let progress = Progress::new(agent.leases.clone(), key);
     let span = trace.within("run", SpanKind::Internal);
@@ -65,10 +67,6 @@ async fn run(
     let ending = agent.runtime.run(&leased, &mut log, progress, stop).with_context(span.context()).await;
     span.ended(&ending);
     drop(span);
-    if ending.unstarted {
-        agent.starts_fail.store(true, Ordering::Relaxed);
-        agent.health.starts(false);
-    }
     log.close();
     flush(&agent, shipping).await;
     ending
@@ -112,7 +110,7 @@ mod tests {
     use super::*;
     use crate::agent::tests::agent;
     use jobplane_protocol::Outcome;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::time::sleep;
 
     #[tokio::test]

@@ -4,7 +4,9 @@ use crate::metrics;
 use jobplane_protocol::{Checks, ExecutionId, HeartbeatItem, HeartbeatRequest, Json, LeaseId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::Span;
 
 /// One attempt: an execution, and the lease that this worker has on it.
@@ -142,4 +144,26 @@ fn ask(sender: &watch::Sender<Option<Stop>>, why: Stop) {
 pub(crate) async fn stopped(stop: &mut StopReceiver) -> Stop {
     // The sender goes away only after it has said why, or when the attempt has been answered for.
     stop.wait_for(Option::is_some).await.ok().and_then(|reason| *reason).unwrap_or(Stop::Lost)
+}
+
+/// Waits until the lease is lost, for ever if it is not.
+pub(crate) async fn lost(stop: &mut StopReceiver) {
+    if stop.wait_for(|why| *why == Some(Stop::Lost)).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for an end that was asked for: as long as the grace, and no longer once the lease is lost, since another worker may
+/// run the same by then. `None` if it did not come.
+pub(crate) async fn within_grace<T>(
+    end: impl Future<Output = T>,
+    grace: Duration,
+    stop: &mut StopReceiver,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = lost(stop) => None,
+        ended = end => Some(ended),
+        () = sleep(grace) => None,
+    }
 }

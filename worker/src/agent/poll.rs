@@ -4,6 +4,7 @@ use super::attempt::attempt;
 use super::leases::LeaseKey;
 use super::results::Report;
 use super::{Agent, LINGER, reached, report};
+use crate::health::Starts;
 use crate::metrics::{self, Dequeue};
 use crate::trace::{self, Trace};
 use crate::{Backoff, Error, Shutdown};
@@ -11,7 +12,6 @@ use jiff::Timestamp;
 use jobplane_protocol::{DequeueRequest, DequeueResponse, ErrorCode, LeaseId, limits};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -33,7 +33,7 @@ const FAILURE_CAP: Duration = Duration::from_secs(10);
 const STARTS_BASE: Duration = Duration::from_secs(2);
 /// The longest pause while it cannot.
 const STARTS_CAP: Duration = Duration::from_secs(30);
-/// How long a start that is tried after others failed is given, before more are.
+/// How long what has begun after others failed must stay, before more is taken.
 const PROBE: Duration = Duration::from_secs(1);
 /// How long a worker that drains still asks for the answer to a dequeue that may hold work, so that the
 /// work can be given back rather than expire, which would spend one of its tries.
@@ -51,7 +51,8 @@ pub(super) async fn poll(
     mut phase: watch::Receiver<Shutdown>,
 ) -> Result<(), Error> {
     let mut idle = Backoff::new(IDLE_BASE, IDLE_CAP);
-    let mut starts = Backoff::new(STARTS_BASE, STARTS_CAP);
+    let mut starts = agent.health.starts();
+    let mut pauses = Backoff::new(STARTS_BASE, STARTS_CAP);
     let mut answered = false;
     loop {
         let slots = tokio::select! {
@@ -60,19 +61,20 @@ pub(super) async fn poll(
         };
         let Some(slots) = slots else { return Ok(()) };
         let mut limit = slots.num_permits();
-        if agent.starts_fail.load(Ordering::Relaxed) {
+        let probing = *starts.borrow() != Starts::Good;
+        if probing {
             // One, to see whether it can be started by now: every other would only be taken from workers that can.
             limit = 1;
-            let wait = starts.next_wait();
+            let wait = pauses.next_wait().max(PROBE);
             tracing::error!(?wait, "what this machine takes it cannot start; it is released");
             tokio::select! {
-                () = sleep(wait) => {}
+                () = sleep(wait) => agent.health.proven(),
                 () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
             }
-            agent.starts_fail.store(false, Ordering::Relaxed);
         } else {
-            starts.reset();
+            pauses.reset();
         }
+        starts.mark_unchanged();
         let Some(taken) = agent.dequeue(limit, answered, &mut phase).await? else {
             return Ok(());
         };
@@ -83,22 +85,22 @@ pub(super) async fn poll(
         } else {
             idle.reset();
         }
-        if limit < slots.num_permits() {
-            // By then it is known whether the one could be started.
-            wait = wait.max(PROBE);
-        }
+        let probing = probing && !taken.answer.executions.is_empty();
         let draining = *phase.borrow() >= Shutdown::Draining;
         let late = taken.late;
         agent.start(taken, slots, draining, &results);
         if late {
             agent.heartbeats_due.notify_one();
         }
+        let waited = async {
+            if probing {
+                agent.probed(&mut starts).await;
+            }
+            sleep(wait).await;
+        };
         tokio::select! {
-            () = sleep(wait) => {}
+            () = waited => {}
             () = reached(&mut phase, Shutdown::Draining) => return Ok(()),
-        }
-        if !agent.starts_fail.load(Ordering::Relaxed) {
-            agent.health.starts(true);
         }
     }
 }
@@ -126,6 +128,15 @@ impl Agent {
             slots.merge(more);
         }
         Some(slots)
+    }
+
+    /// Waits until it is known whether the one that was taken could be started: it has begun and stayed, or has ended. One
+    /// that does neither for long is left behind.
+    async fn probed(&self, starts: &mut watch::Receiver<Starts>) {
+        if timeout(STARTS_CAP, starts.changed()).await.is_ok() && *starts.borrow() == Starts::Perhaps {
+            sleep(PROBE).await;
+            self.health.proven();
+        }
     }
 
     /// One dequeue, repeated under the same lease until it is answered, so that a lost answer costs

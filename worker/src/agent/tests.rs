@@ -1,14 +1,17 @@
 //! The agent against a controller on loopback that answers as the test says.
 
 use super::heartbeat::keep_leases;
-use super::leases::Progress;
-use super::{Agent, Parts, phases};
+use super::leases::{Progress, StopReceiver};
+use super::{Agent, Parts, phases, stopped};
 use crate::exec::tests::{execution, lines, takes_logs, without_means};
+use crate::logs::LogWriter;
+use crate::runtime::{Ending, Runtime};
 use crate::stub::{Asked, PATIENCE, Reply, Stub, eventually, is_running};
 use crate::{ContainerSettings, Credential, Error, JobSettings, LogFormat, RuntimeKind, Settings, Shutdown};
 use jobplane_protocol::{ErrorCode, ExecutionId, Json, LeaseId, LeasedExecution, Problem, limits};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -295,6 +298,64 @@ async fn what_this_machine_cannot_start_is_released_and_then_asked_for_one_by_on
         assert_eq!(item["outcome"], "released");
         assert!(item["error"].as_str().unwrap().starts_with("the worker could not start a warden: "));
     }
+}
+
+/// A runtime that gives back the first attempt for want of something, and begins the others when it is told to.
+struct Recovers {
+    first: AtomicBool,
+    begin: Arc<Notify>,
+}
+
+impl Runtime for Recovers {
+    fn run<'a>(
+        &'a self,
+        _: &'a LeasedExecution,
+        log: &'a mut LogWriter,
+        _: Progress,
+        mut stop: StopReceiver,
+    ) -> Pin<Box<dyn Future<Output = Ending> + Send + 'a>> {
+        Box::pin(async move {
+            if self.first.swap(false, Ordering::Relaxed) {
+                return Ending::unstarted("it lacks something");
+            }
+            self.begin.notified().await;
+            log.begin();
+            Ending::stopped(stopped(&mut stop).await)
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_could_not_start_an_attempt_takes_one_and_no_more_until_that_has_begun() {
+    let executions = [execution(&["true"]), execution(&["true"])];
+    let dequeued = AtomicUsize::new(0);
+    let stub = controller(Vec::new(), move |asked| {
+        let next = asked.path.ends_with("/dequeue").then(|| dequeued.fetch_add(1, Ordering::Relaxed))?;
+        executions.get(next).map(|leased| hands_out(asked, std::slice::from_ref(leased)))
+    })
+    .await;
+    let begin = Arc::new(Notify::new());
+    let runtime = Recovers { first: AtomicBool::new(true), begin: begin.clone() };
+    let agent = Arc::new(Agent { runtime: Box::new(runtime), ..agent(&stub.url) });
+    let (shutdown, receiver) = watch::channel(Shutdown::Running);
+    let phase = phases(receiver.clone(), Duration::ZERO);
+    let running = Parts::start(&agent, &phase).run(&agent, phase);
+    let limits = |stub: &Stub| {
+        stub.asked("/dequeue").iter().map(|asked| asked.body["limit"].clone()).collect::<Vec<_>>()
+    };
+    let probing = async {
+        stub.until(|stub| limits(stub).contains(&json!(1))).await;
+        let beats = stub.asked("/heartbeats").len();
+        // For longer than it would wait for one that has begun.
+        stub.until(|stub| stub.asked("/heartbeats").len() > beats + 30).await;
+        assert_eq!(limits(&stub).last(), Some(&json!(1)));
+        assert!(agent.health.unready(&receiver).is_some_and(|why| why.contains("cannot start")));
+        begin.notify_one();
+        stub.until(|stub| limits(stub).last() == Some(&json!(63))).await;
+        assert_eq!(agent.health.unready(&receiver), None);
+        shutdown.send_replace(Shutdown::Draining);
+    };
+    tokio::join!(running, probing).0.unwrap();
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use super::handover;
 use super::warden::NAME;
 use super::warden::{Answer, Bounds, Order, Report};
 use super::wardens::{Warden, Wardens};
-use crate::agent::{Stop, StopReceiver, stopped};
+use crate::agent::{Stop, StopReceiver, stopped, within_grace};
 use jobplane_protocol::LeasedExecution;
 use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
@@ -94,7 +94,7 @@ impl Process {
             if matches!(why, Some(Ended::TimedOut | Ended::Stopped(Stop::Cancel | Stop::Release)))
                 && warden.orders.write_u8(0).await.is_ok()
             {
-                answer = timeout(grace, &mut heard).await.ok();
+                answer = within_grace(&mut heard, grace, &mut stop).await;
             }
             if answer.is_none() {
                 // The end of what it is told is that of everything.

@@ -93,7 +93,7 @@ pub(crate) async fn run_on(
     let leases = Arc::<Leases>::default();
     let key = (leased.execution_id, LeaseId::random());
     let stop = leases.add(key);
-    let (mut log, shipper) = logs::open(client, leases.clone(), key);
+    let (mut log, shipper) = logs::open(client, leases.clone(), Arc::default(), key);
     let shipping = tokio::spawn(shipper.ship());
     let stopping = async {
         if let Some((line, why)) = stop_at {

@@ -2,7 +2,7 @@
 
 use super::context::{Context, StopReason};
 use super::{Handler, Output};
-use crate::agent::{Progress, Stop, StopReceiver, stopped};
+use crate::agent::{Progress, Stop, StopReceiver, stopped, within_grace};
 use crate::logs::LogWriter;
 use crate::output::split;
 use crate::runtime::{Ending, time_limit};
@@ -68,25 +68,16 @@ async fn watch(
         () = sleep(limit) => StopReason::TimedOut,
     };
     tell.send_replace(Some(why));
-    if why != StopReason::LeaseLost {
-        tokio::select! {
-            biased;
-            ended = task.join_next() => return ended,
-            () = lost(&mut stop) => { tell.send_replace(Some(StopReason::LeaseLost)); }
-            () = sleep(grace) => {}
-        }
+    if let Some(ended) = within_grace(task.join_next(), grace, &mut stop).await {
+        return ended;
+    }
+    if *stop.borrow() == Some(Stop::Lost) {
+        tell.send_replace(Some(StopReason::LeaseLost));
     }
     tracing::debug!(%why, "a handler is dropped");
     task.abort_all();
     // One that blocks its thread cannot be dropped: it keeps its slot, since it does run.
     task.join_next().await.filter(|ended| !ended.as_ref().is_err_and(JoinError::is_cancelled))
-}
-
-/// Waits until the lease is lost, for ever if it is not.
-async fn lost(stop: &mut StopReceiver) {
-    if stop.wait_for(|why| *why == Some(Stop::Lost)).await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Logs what the handler says until it is over, and then what it has said by then: others may hold its context.

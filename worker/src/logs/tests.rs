@@ -20,7 +20,7 @@ fn client(stub: &Stub) -> Client {
 #[tokio::test]
 async fn lines_that_found_no_room_are_counted_in_the_log() {
     let stub = Stub::serve(takes_logs).await;
-    let (mut log, shipper) = open(client(&stub), Arc::default(), key());
+    let (mut log, shipper) = open(client(&stub), Arc::default(), Arc::default(), key());
     let text = "x".repeat(16 * 1024 - LINE_OVERHEAD_BYTES);
     let room = BUFFER_BYTES / (16 * 1024);
     tokio::time::pause();
@@ -39,7 +39,7 @@ async fn lines_that_found_no_room_are_counted_in_the_log() {
 #[tokio::test]
 async fn nothing_is_sent_after_the_line_at_which_the_controller_ends_the_log() {
     let stub = Stub::serve(takes_logs).await;
-    let (mut log, shipper) = open(client(&stub), Arc::default(), key());
+    let (mut log, shipper) = open(client(&stub), Arc::default(), Arc::default(), key());
     let shipping = tokio::spawn(shipper.ship());
     let text = "x".repeat(16 * 1024);
     let most = limits::MAX_LOG_BYTES / text.len();
@@ -63,7 +63,7 @@ async fn a_gap_is_closed_from_the_number_that_the_controller_expects() {
         takes_logs(asked)
     })
     .await;
-    let (mut log, shipper) = open(client(&stub), Arc::default(), key());
+    let (mut log, shipper) = open(client(&stub), Arc::default(), Arc::default(), key());
     for text in ["a", "b", "c", "d"] {
         log.push(Stream::Stdout, text.to_owned()).await;
     }
@@ -81,7 +81,7 @@ async fn a_fenced_log_stops_its_job() {
     let leases = Arc::<Leases>::default();
     let key = key();
     let stop = leases.add(key);
-    let (mut log, shipper) = open(client(&stub), leases.clone(), key);
+    let (mut log, shipper) = open(client(&stub), leases.clone(), Arc::default(), key);
     log.push(Stream::Stdout, "a".to_owned()).await;
     log.close();
     shipper.ship().await;
