@@ -44,30 +44,60 @@ pub struct Engine {
 impl Engine {
     /// Starts one with [`IMAGE`].
     pub async fn start() -> Self {
+        Self::configured("").await
+    }
+
+    /// Starts one that has no init process for containers.
+    pub async fn without_init() -> Self {
+        Self::configured("init_path = \"/nowhere/init\"").await
+    }
+
+    /// With more said of the engine.
+    async fn configured(more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
-        fs::write(path.join("containers.conf"), CONFIGURATION).expect("it can be written");
+        let configuration = CONFIGURATION.replace("[engine]", &format!("[engine]\n{more}"));
+        fs::write(path.join("containers.conf"), configuration).expect("it can be written");
         fs::write(path.join("registries.conf"), REGISTRIES).expect("it can be written");
-        let log = fs::File::create(path.join("log")).expect("it can be written");
-        let process = Command::new("unshare")
-            .args(["-m", "sh", "-c", SERVICE])
-            .arg(path)
-            .env("CONTAINERS_CONF", path.join("containers.conf"))
-            .env("CONTAINERS_REGISTRIES_CONF", path.join("registries.conf"))
-            // What watches over a container leaves a note where it was started when memory was short.
-            .current_dir(path)
-            // A Ctrl-C is for the test, which ends the engine in order.
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
-            .spawn()
-            .expect("unshare is there");
         let http = reqwest::Client::builder().unix_socket(path.join("s")).build().expect("a client");
-        let engine = Self { process, directory, http };
+        let engine = Self { process: serve(path), directory, http };
         engine.answers().await;
         engine.import().await;
         engine
+    }
+
+    /// Ends it, as by a crash, and starts it again: its containers run on meanwhile.
+    pub async fn restart(&mut self) {
+        self.crash();
+        self.start_again().await;
+    }
+
+    /// Ends it and all that it runs, and starts it again as after a reboot of its machine.
+    pub async fn reboot(&mut self) {
+        self.crash();
+        self.end_containers();
+        for forgotten in ["tmp", "run"] {
+            fs::remove_dir_all(self.directory.path().join(forgotten)).expect("it can be removed");
+        }
+        self.start_again().await;
+    }
+
+    fn crash(&mut self) {
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it is reaped");
+        fs::remove_file(self.socket()).expect("it has listened there");
+    }
+
+    async fn start_again(&mut self) {
+        self.process = serve(self.directory.path());
+        self.answers().await;
+    }
+
+    /// What watches over a container is no child of the service, and would outlive it.
+    fn end_containers(&self) {
+        for pid in self.processes() {
+            tell(pid, Signal::SIGKILL);
+        }
     }
 
     /// Where it listens.
@@ -95,6 +125,11 @@ impl Engine {
     /// The processes of its containers, and what watches over each.
     pub fn processes(&self) -> Vec<i32> {
         monitors(self.directory.path())
+    }
+
+    /// The labels of one of them.
+    pub async fn labels(&self, name: &str) -> Value {
+        self.call(Method::GET, &format!("/containers/{name}/json"), None).await["Config"]["Labels"].clone()
     }
 
     /// Makes a container of [`IMAGE`] with these labels, and starts it.
@@ -147,6 +182,26 @@ impl Engine {
     }
 }
 
+/// Starts the service of an engine that has everything in this directory.
+fn serve(path: &Path) -> Child {
+    let log =
+        fs::File::options().create(true).append(true).open(path.join("log")).expect("it can be written");
+    Command::new("unshare")
+        .args(["-m", "sh", "-c", SERVICE])
+        .arg(path)
+        .env("CONTAINERS_CONF", path.join("containers.conf"))
+        .env("CONTAINERS_REGISTRIES_CONF", path.join("registries.conf"))
+        // What watches over a container leaves a note where it was started when memory was short.
+        .current_dir(path)
+        // A Ctrl-C is for the test, which ends the engine in order.
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log)
+        .spawn()
+        .expect("unshare is there")
+}
+
 /// An image's files as an archive: busybox under all its names.
 pub(crate) fn files(directory: &Path) -> Vec<u8> {
     let root = directory.join("image");
@@ -167,11 +222,8 @@ pub(crate) fn files(directory: &Path) -> Vec<u8> {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // What watches over a container is no child of the service, and would outlive it.
-        for pid in self.processes() {
-            end(pid, Signal::SIGKILL);
-        }
-        end(self.process.id().try_into().expect("a process id"), Signal::SIGTERM);
+        self.end_containers();
+        tell(self.process.id().try_into().expect("a process id"), Signal::SIGTERM);
         self.process.wait().expect("it is reaped");
     }
 }
@@ -197,7 +249,7 @@ fn monitors(directory: &Path) -> Vec<i32> {
     watching.iter().copied().chain(jobs).collect()
 }
 
-fn end(pid: i32, signal: Signal) {
+fn tell(pid: i32, signal: Signal) {
     match kill(Pid::from_raw(pid), signal) {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
         Err(error) => panic!("{pid} cannot be ended: {error}"),

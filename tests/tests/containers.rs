@@ -91,8 +91,21 @@ fn merged(first: &Value, second: &Value) -> Value {
     all
 }
 
+/// Since 1970.
+fn seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
 fn none() -> Value {
     json!({})
+}
+
+/// As of the first attempt of this execution.
+fn labels(execution: &str, owner: &str, deadline: &str) -> Value {
+    json!({
+        "jobplane.owner": owner, "jobplane.deadline": deadline,
+        "jobplane.execution": execution, "jobplane.attempt": "1",
+    })
 }
 
 #[tokio::test]
@@ -204,14 +217,8 @@ async fn a_result_that_is_no_file_of_its_size_is_refused_and_leads_nowhere() {
         let seen = stand.until(&id, "FAILED").await;
         assert!(text(&seen["error"]).starts_with(error), "{seen}");
     }
-    let began = Instant::now();
-    let mut seen = stand.cell.execution(&elsewhere).await;
-    while seen["finished_at"].is_null() {
-        assert!(began.elapsed() < LIMIT, "{seen}");
-        tokio::time::sleep(PAUSE).await;
-        seen = stand.cell.execution(&elsewhere).await;
-    }
-    assert!(seen["result"].is_null(), "{seen}");
+    let elsewhere = stand.until(&elsewhere, "SUCCEEDED").await;
+    assert!(elsewhere["result"].is_null(), "{elsewhere}");
     stand.nothing_is_left().await;
 }
 
@@ -296,22 +303,27 @@ async fn a_container_that_is_stopped_gets_sigterm_and_then_sigkill() {
 #[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
 async fn what_a_killed_worker_left_is_removed_by_the_next_and_what_a_living_one_runs_stays() {
     let stand = Stand::new().await;
-    let living = stand.shell("echo ready; exec sleep 600", none()).await;
+    let asked = seconds();
+    let living = stand.shell("echo ready; exec sleep 600", json!({"timeout_seconds": 1000})).await;
     let _other = stand.worker(|command| {
         command.env("JOBPLANE_CONCURRENCY", "1");
     });
     stand.prints(&living, "ready").await;
+    let deadline = stand.engine.labels(&format!("jobplane-{living}-1")).await["jobplane.deadline"].clone();
+    let deadline: u64 = text(&deadline).parse().unwrap();
+    // Its time, the minute after which the controller ends it, and five for clocks that differ.
+    assert!((asked + 1360..=seconds() + 1360).contains(&deadline), "{deadline}");
     let orphan = stand.shell("echo ready; exec sleep 600", none()).await;
     let killed = stand.worker(|command| {
         command.env("JOBPLANE_CONCURRENCY", "1");
     });
     stand.prints(&orphan, "ready").await;
     drop(killed);
-    let label = |owner: &str, deadline: &str| json!({"jobplane.owner": owner, "jobplane.deadline": deadline});
-    let foreign = "00000000-0000-0000-0000-000000000000 pid:[1] 1 1";
-    stand.engine.make("foreign", label(foreign, "32503680000")).await;
-    stand.engine.make("past", label(foreign, "1000000000")).await;
-    stand.engine.make("unrelated", none()).await;
+    let foreign = "00000000-0000-0000-0000-000000000000 pid:[1] 1 1 1";
+    stand.engine.make("jobplane-foreign-1", labels("foreign", foreign, "32503680000")).await;
+    stand.engine.make("jobplane-past-1", labels("past", foreign, "1000000000")).await;
+    // As of an image that was made of a job's container, or that wants to be spared or taken for one.
+    stand.engine.make("another", labels("past", foreign, "1000000000")).await;
     assert_eq!(stand.engine.containers().await.len(), 5);
     let _next = stand.worker(|command| {
         command.env("JOBPLANE_CONCURRENCY", "1");
@@ -324,7 +336,10 @@ async fn what_a_killed_worker_left_is_removed_by_the_next_and_what_a_living_one_
     let mut left: Vec<_> =
         stand.engine.containers().await.iter().map(|found| text(&found["Names"][0])).collect();
     left.sort();
-    assert_eq!(left, ["/foreign".to_owned(), format!("/jobplane-{living}-1"), "/unrelated".to_owned()]);
+    let living_one = format!("/jobplane-{living}-1");
+    let mut expected = ["/another".to_owned(), "/jobplane-foreign-1".to_owned(), living_one];
+    expected.sort();
+    assert_eq!(left, expected);
     // It still runs, and its end is heard.
     assert_eq!(stand.cell.execution(&living).await["status"], "RUNNING");
     stand.engine.kill(&format!("jobplane-{living}-1")).await;
@@ -346,6 +361,148 @@ async fn an_attempt_removes_what_an_earlier_one_of_its_execution_left() {
     let _next = stand.worker(|_| {});
     stand.until(&id, "SUCCEEDED").await;
     stand.nothing_is_left().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn a_job_whose_container_the_engine_lost_in_a_reboot_has_failed() {
+    let mut stand = Stand::new().await;
+    let id = stand.shell("echo ready; exec sleep 600", none()).await;
+    let _worker = stand.worker(|_| {});
+    stand.prints(&id, "ready").await;
+    stand.engine.reboot().await;
+    let seen = stand.until(&id, "FAILED").await;
+    assert!(text(&seen["error"]).starts_with("the engine lost the job's container"), "{seen}");
+    stand.nothing_is_left().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn an_output_goes_on_when_the_engine_is_back_and_says_that_something_is_missing() {
+    let mut stand = Stand::new().await;
+    let id = stand.shell("i=0; while :; do i=$((i+1)); echo line $i; sleep 0.1; done", none()).await;
+    let _worker = stand.worker(|_| {});
+    stand.prints(&id, "line 3").await;
+    stand.engine.restart().await;
+    stand.prints(&id, "[jobplane] the engine ended the output").await;
+    let seen = stand.lines(&id).await.len();
+    let began = Instant::now();
+    while !stand.lines(&id).await.iter().skip(seen).any(|(_, line)| line.starts_with("line ")) {
+        assert!(began.elapsed() < LIMIT, "{:?}", stand.lines(&id).await);
+        tokio::time::sleep(PAUSE).await;
+    }
+    stand.cell.post(&format!("/executions/{id}/cancel"), &stand.cell.tenant, none()).await.ok();
+    stand.until(&id, "CANCELLED").await;
+    stand.nothing_is_left().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn each_setting_is_seen_from_inside_the_container() {
+    let (stand, registry) = tokio::join!(Stand::new(), Registry::start());
+    let script = |script: &str| stand.ask(json!({"command": ["sh", "-c", script]}));
+    let user = script("id -u; id -g").await;
+    let again = script("true").await;
+    let network = script("ip -o link | wc -l").await;
+    let variable = script("echo $LETTER $SECRET_OF_THE_WORKER").await;
+    let cpus = script("cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us").await;
+    let shared = script("df -k /dev/shm /tmp | awk 'NR > 1 { print $2 }'").await;
+    let forbidden = stand.ask(json!({"image": IMAGE})).await;
+    let worker = stand.worker(|command| {
+        command
+            .env("JOBPLANE_CONTAINER_IMAGE", registry.image("good"))
+            .env("JOBPLANE_CONTAINER_IMAGES", "127.0.0.1/,elsewhere")
+            .env("JOBPLANE_CONTAINER_PULL", "always")
+            .env("JOBPLANE_CONTAINER_USER", "1000:2000")
+            .env("JOBPLANE_CONTAINER_NETWORK", "host")
+            .env("JOBPLANE_CONTAINER_CPUS", "0.5")
+            .env("JOBPLANE_CONTAINER_TMP", "1m")
+            .env("JOBPLANE_ENV_ALLOW", "LETTER,JOBPLANE_WORKER_TOKEN")
+            .env("LETTER", "a");
+    });
+    let interfaces = std::fs::read_dir("/sys/class/net").unwrap().count().to_string();
+    for (id, expected) in [
+        (&user, vec!["1000", "2000"]),
+        (&network, vec![interfaces.as_str()]),
+        (&variable, vec!["a"]),
+        (&cpus, vec!["50000", "100000"]),
+        (&shared, vec!["1024", "1024"]),
+    ] {
+        stand.until(id, "SUCCEEDED").await;
+        let lines = stand.lines(id).await;
+        let printed = lines.iter().filter(|(stream, _)| stream == "stdout").map(|(_, line)| line.as_str());
+        assert_eq!(printed.collect::<Vec<_>>(), expected, "{lines:?}");
+    }
+    stand.until(&again, "SUCCEEDED").await;
+    for id in [&user, &again] {
+        let pulled = format!("[jobplane] pulling {}", registry.image("good"));
+        assert!(stand.lines(id).await.iter().any(|(_, line)| *line == pulled), "it is pulled each time");
+    }
+    let forbidden = stand.until(&forbidden, "FAILED").await;
+    assert!(
+        text(&forbidden["error"]).starts_with("this worker may not run jobplane-test:latest"),
+        "{forbidden}"
+    );
+    drop(worker);
+    let root = stand.shell("echo a > /a && cat /a; grep CapBnd /proc/self/status", none()).await;
+    let _worker = stand.worker(|command| {
+        command
+            .env("JOBPLANE_CONTAINER_WRITABLE", "true")
+            .env("JOBPLANE_CONTAINER_CAPABILITIES", "CHOWN,KILL");
+    });
+    stand.until(&root, "SUCCEEDED").await;
+    let lines = stand.lines(&root).await;
+    assert_eq!(
+        lines.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>(),
+        ["a", "CapBnd:\t0000000000000021"]
+    );
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn an_engine_without_an_init_process_runs_jobs_as_the_first_process() {
+    let (cell, engine) = tokio::join!(Cell::new(), Engine::without_init());
+    let without = Stand { cell, engine };
+    let with = Stand::new().await;
+    for (stand, is_first) in [(&without, true), (&with, false)] {
+        let id = stand.shell("echo $$", none()).await;
+        let _worker = stand.worker(|_| {});
+        stand.until(&id, "SUCCEEDED").await;
+        let lines = stand.lines(&id).await;
+        assert_eq!(lines == [("stdout".to_owned(), "1".to_owned())], is_first, "{lines:?}");
+    }
+    without.nothing_is_left().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(engine), ignore = "needs root, podman, runc, catatonit and busybox-static")]
+async fn a_check_tries_the_engine_and_removes_nothing_of_others() {
+    let stand = Stand::new().await;
+    let past = "00000000-0000-0000-0000-000000000000 pid:[1] 1 1 1";
+    stand.engine.make("jobplane-past-1", labels("past", past, "1000000000")).await;
+    for (name, value, why) in [
+        ("JOBPLANE_CONTAINER_CAPABILITIES", "CHOWN", None),
+        ("JOBPLANE_CONTAINER_CAPABILITIES", "NO_SUCH", Some("NO_SUCH")),
+        ("JOBPLANE_CONTAINER_NETWORK", "no-such-network", Some("no-such-network")),
+        ("JOBPLANE_CONTAINER_MEMORY", "4k", Some("memory")),
+    ] {
+        let mut command = tokio::process::Command::new(jobplane_tests::program("jobplane-worker"));
+        command
+            .args(["--check", "--runtime", "container", "--url", &stand.cell.url])
+            .env("JOBPLANE_WORKER_TOKEN", &stand.cell.worker)
+            .env("JOBPLANE_CONTAINER_HOST", stand.engine.socket())
+            .env(name, value);
+        let output = command.output().await.unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let line = said.lines().find(|line| line.contains(" runtime ")).unwrap();
+        assert_eq!(output.status.success(), why.is_none(), "{said}");
+        match why {
+            None => assert!(line.starts_with("ok ") && line.contains("starts containers"), "{said}"),
+            Some(why) => assert!(line.starts_with("FAILED ") && line.contains(why), "{said}"),
+        }
+    }
+    let left: Vec<_> = stand.engine.containers().await.iter().map(|found| text(&found["Names"][0])).collect();
+    assert_eq!(left, ["/jobplane-past-1"]);
 }
 
 #[tokio::test]

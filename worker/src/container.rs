@@ -2,12 +2,17 @@
 
 mod attempt;
 mod create;
+mod ending;
 mod engine;
 mod image;
 mod orphans;
 mod owner;
 mod result;
 mod settings;
+#[cfg(test)]
+mod tests;
+mod trial;
+mod watch;
 
 pub(crate) use settings::nano_cpus;
 pub use settings::{ContainerSettings, Pull};
@@ -45,8 +50,8 @@ struct Engine {
     /// The worker's name, for people.
     worker: String,
     running: Running,
-    /// Whether the engine was found to have no init process.
-    no_init: AtomicBool,
+    /// Whether it has an init process for containers, as was found out at the start.
+    init: AtomicBool,
 }
 
 impl Container {
@@ -72,7 +77,7 @@ impl Container {
             owner,
             worker,
             running: Running::default(),
-            no_init: AtomicBool::new(false),
+            init: AtomicBool::new(true),
         };
         Ok(Self { engine: Arc::new(engine) })
     }
@@ -89,17 +94,18 @@ impl Runtime for Container {
         Box::pin(self.engine.attempt(leased, log, stop))
     }
 
-    /// Agrees with the engine on a version, and removes what dead workers have left there.
+    fn check(&self) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
+        Box::pin(self.engine.check())
+    }
+
+    /// Removes what dead workers have left there, now and from now on.
     fn begin(&self) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
         Box::pin(async {
-            let host = self.engine.settings.host();
-            let docker = self.engine.docker.clone().negotiate_version().await;
-            let version = docker.map_err(|error| engine::unreachable(&host, &error))?.client_version();
-            tracing::info!(host, %version, "containers are run by this engine");
+            self.check().await?;
             self.engine.sweep().await.map_err(|error| {
+                let (host, error) = (self.engine.settings.host(), with_causes(&error));
                 Error::Configuration(format!(
-                    "the engine at {host} lists no containers: {}",
-                    with_causes(&error)
+                    "the engine at {host} does not let go of its containers: {error}"
                 ))
             })?;
             tokio::spawn(keep_sweeping(Arc::downgrade(&self.engine)));

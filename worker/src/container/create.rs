@@ -1,9 +1,12 @@
 //! A job's container before it runs: what it may do, what it is told, and the files that it is given.
 
+use super::Engine;
 use super::settings::ContainerSettings;
 use crate::result_file::RESULT_FILE;
 use crate::runtime;
+use bollard::errors::Error as EngineError;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use bollard::query_parameters::CreateContainerOptionsBuilder;
 use jobplane_protocol::LeasedExecution;
 use std::collections::HashMap;
 use std::io;
@@ -23,27 +26,27 @@ pub(super) fn result_path() -> String {
     format!("{}/{RESULT_FILE}", output_path())
 }
 
-/// What the engine is asked for. A command takes the place of the image's entry point, as it is the program and
-/// its arguments. The variables are in this request alone, and in no process's arguments.
-pub(super) fn body(
-    settings: &ContainerSettings,
-    image: &str,
-    leased: &LeasedExecution,
-    inherited: &[(String, String)],
-    labels: HashMap<String, String>,
-    init: bool,
-) -> ContainerCreateBody {
-    let command = leased.job.command.as_deref().and_then(<[_]>::split_first);
-    ContainerCreateBody {
-        image: Some(image.to_owned()),
-        entrypoint: command.map(|(program, _)| vec![program.clone()]),
-        cmd: command.map(|(_, arguments)| arguments.to_vec()),
-        env: Some(variables(leased, inherited)),
-        user: settings.container_user.clone(),
-        volumes: Some(vec![DIRECTORY.to_owned()]),
-        labels: Some(labels),
-        host_config: Some(limits(settings, init)),
-        ..ContainerCreateBody::default()
+impl Engine {
+    /// What the engine is asked for. A command takes the place of the image's entry point, as it is the program and
+    /// its arguments. The variables are in this request alone, and in no process's arguments.
+    pub(super) fn body(&self, image: &str, leased: &LeasedExecution, init: bool) -> ContainerCreateBody {
+        let command = leased.job.command.as_deref().and_then(<[_]>::split_first);
+        ContainerCreateBody {
+            image: Some(image.to_owned()),
+            entrypoint: command.map(|(program, _)| vec![program.clone()]),
+            cmd: command.map(|(_, arguments)| arguments.to_vec()),
+            env: Some(variables(leased, &self.variables)),
+            user: self.settings.user().map(str::to_owned),
+            volumes: Some(vec![DIRECTORY.to_owned()]),
+            labels: Some(self.labels(leased)),
+            host_config: Some(limits(&self.settings, init)),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<(), EngineError> {
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        self.docker.create_container(Some(options), body).await.map(drop)
     }
 }
 
@@ -58,8 +61,9 @@ fn limits(settings: &ContainerSettings, init: bool) -> HostConfig {
         network_mode: Some(settings.network().to_owned()),
         readonly_rootfs: Some(!settings.container_writable),
         tmpfs: Some(HashMap::from([("/tmp".to_owned(), tmp)])),
+        shm_size: Some(settings.tmp_bytes()),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        cap_add: Some(settings.container_capabilities.clone()),
+        cap_add: Some(settings.capabilities()),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         // Without one, a job that does not handle SIGTERM would not hear it, being the first process.
         init: Some(init),

@@ -1,7 +1,7 @@
 //! A job's image: its name, and getting it before the container is made.
 
 use super::Engine;
-use super::engine::{is_absent, is_away, status};
+use super::engine::{is_absent, status};
 use super::settings::Pull;
 use crate::error::with_causes;
 use crate::logs::LogWriter;
@@ -10,7 +10,7 @@ use bollard::errors::Error as EngineError;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
-use jobplane_protocol::Stream;
+use jobplane_protocol::{LeasedExecution, Stream};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -41,6 +41,24 @@ pub(super) fn reference(image: &str) -> Option<String> {
 }
 
 impl Engine {
+    /// The image of this job's containers, or why it gets none.
+    pub(super) fn image(&self, leased: &LeasedExecution) -> Result<String, Ending> {
+        let settings = &self.settings;
+        let Some(named) = leased.job.image.as_deref().or(settings.image()) else {
+            let error = "the job has no image, and this worker runs nothing without one";
+            return Err(Ending::impossible(error));
+        };
+        let Some(image) = reference(named) else {
+            return Err(Ending::impossible(format!("{named} is not the name of an image")));
+        };
+        if leased.job.image.is_some() && !settings.allows(&image) {
+            let allowed = settings.container_images.join(", ");
+            let error = format!("this worker may not run {image}: only images that begin with {allowed}");
+            return Err(Ending::impossible(error));
+        }
+        Ok(image)
+    }
+
     /// Sees to it that the engine has the image. The job's log and the worker's tell of a pull, since it can take long.
     pub(super) async fn provide(&self, image: &str, log: &mut LogWriter) -> Result<(), Ending> {
         let pull = self.settings.pull();
@@ -55,7 +73,9 @@ impl Engine {
         let began = Instant::now();
         say(log, format!("pulling {image}")).await;
         tracing::info!(image, "pulling");
-        self.pull(image, log).await.map_err(|error| refused(image, &error))?;
+        if let Err(error) = self.pull(image, log).await {
+            return Err(self.not_pulled(image, &error).await);
+        }
         if !self.has(image).await? {
             return Err(Ending::failed(format!("{image} was pulled and is not there")));
         }
@@ -69,7 +89,27 @@ impl Engine {
         match self.docker.inspect_image(image).await {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => Err(super::engine::not_started(image, &error)),
+            Err(error) => {
+                let text =
+                    format!("the engine could not say whether it has {image}: {}", with_causes(&error));
+                let lack = self.lacks(&error).await;
+                Err(lack
+                    .map_or_else(|| Ending::failed(&text), |lack| Ending::unstarted(format!("{text}{lack}"))))
+            }
+        }
+    }
+
+    /// What a pull that fails means: an image that is not there, or not for us, never will be. A registry that does not
+    /// answer costs a try, and is not this machine's lack: the name of one that never answers is the job's to choose. So is
+    /// the size of an image that this disk has no room for.
+    async fn not_pulled(&self, image: &str, error: &EngineError) -> Ending {
+        let text = format!("{image} could not be pulled: {}", with_causes(error));
+        if is_refused(error) {
+            return Ending::impossible(text);
+        }
+        match self.lacks(error).await {
+            Some(lack) => Ending::unstarted(format!("{text}{lack}")),
+            None => Ending::failed(text),
         }
     }
 
@@ -103,20 +143,15 @@ fn described(step: &CreateImageInfo) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(" ").trim().to_owned()
 }
 
-/// What a pull that fails means: an image that is not there, or not for us, never will be. A registry that does not
-/// answer costs a try, and is not this machine's lack: the name of one that never answers is the job's to choose.
-fn refused(image: &str, error: &EngineError) -> Ending {
-    let text = format!("{image} could not be pulled: {}", with_causes(error));
-    let lower = text.to_lowercase();
-    let for_good = matches!(status(error), Some(400 | 401 | 403 | 404))
-        || REFUSALS.iter().any(|refusal| lower.contains(refusal));
-    if is_away(error) {
-        Ending::unstarted(text)
-    } else if for_good {
-        Ending::impossible(text)
-    } else {
-        Ending::failed(text)
-    }
+/// Whether the registry says that it has no such image, or not for us. A word with a slash or a colon within is an address or a
+/// name: the job's, which may be called as it likes.
+fn is_refused(error: &EngineError) -> bool {
+    let text = with_causes(error).to_lowercase();
+    let is_name = |word: &&str| word.trim_end_matches(|c: char| !c.is_alphanumeric()).contains(['/', ':']);
+    let words: Vec<_> = text.split_whitespace().filter(|word| !is_name(word)).collect();
+    let text = words.join(" ");
+    matches!(status(error), Some(400 | 401 | 403 | 404))
+        || REFUSALS.iter().any(|refusal| text.contains(refusal))
 }
 
 async fn say(log: &mut LogWriter, text: String) {
@@ -126,7 +161,6 @@ async fn say(log: &mut LogWriter, text: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jobplane_protocol::Outcome;
 
     #[test]
     fn a_reference_has_a_tag_and_leads_nowhere_else() {
@@ -154,15 +188,17 @@ mod tests {
             server(500, "reading manifest latest in docker.io/library/x: errors: denied: requested access"),
             stream("manifest unknown: manifest unknown"),
         ] {
-            assert_eq!(refused("x", &error).retryable, Some(false), "{error}");
+            assert!(is_refused(&error), "{error}");
         }
         for error in [
             server(500, "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host"),
             stream("toomanyrequests: You have reached your pull rate limit"),
         ] {
-            let ending = refused("x", &error);
-            assert_eq!((ending.outcome, ending.retryable), (Outcome::Failed, None), "{error}");
+            assert!(!is_refused(&error), "{error}");
         }
-        assert!(refused("x", &EngineError::RequestTimeoutError).unstarted);
+        for named in ["registry/v2/denied/manifests/latest", "registry/v2/a/unauthorized/manifests/1"] {
+            let error = format!("Get \"https://{named}\": dial tcp 10.0.0.1:443: i/o timeout");
+            assert!(!is_refused(&server(500, &error)), "{named}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOpt
 use jiff::Timestamp;
 use jobplane_protocol::{LeasedExecution, limits};
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -67,44 +68,34 @@ impl Engine {
         labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// Removes a container with all that is its own, whatever it does; none is as good.
-    pub(super) async fn remove(&self, name: &str) {
+    /// Removes a container with all that is its own, whatever it does. Nothing of it is left unless that is an error.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.docker.remove_container(name, Some(options)).await {
-            Ok(()) => {}
-            Err(error) if is_absent(&error) => {}
-            Err(error) => {
-                let error = with_causes(&error);
-                tracing::warn!(error, name, "a container could not be removed yet");
-            }
+            Err(error) if !is_absent(&error) => Err(error),
+            _ => Ok(()),
         }
     }
 
-    /// Removes what earlier attempts of the same execution have left, whose leases are gone if there is a later one.
-    pub(super) async fn remove_earlier(&self, leased: &LeasedExecution) -> Result<(), EngineError> {
-        if leased.attempt <= 1 {
-            return Ok(());
-        }
-        for found in self.list(&format!("{EXECUTION}={}", leased.execution_id)).await? {
-            let attempt: Option<i32> = label(&found, ATTEMPT).and_then(|attempt| attempt.parse().ok());
-            if let (Some(name), true) =
-                (name(&found), attempt.is_some_and(|attempt| attempt < leased.attempt))
-            {
-                tracing::info!(name, "an earlier attempt is still there and is removed");
-                self.remove(name).await;
-            }
-        }
-        Ok(())
+    /// The containers of earlier attempts of the same execution.
+    pub(super) async fn earlier(&self, leased: &LeasedExecution) -> Result<Vec<String>, EngineError> {
+        let found = self.list(&format!("{EXECUTION}={}", leased.execution_id)).await?;
+        let earlier = |found: &ContainerSummary| {
+            let attempt: i32 = label(found, ATTEMPT)?.parse().ok()?;
+            (attempt < leased.attempt).then(|| ours(found).map(str::to_owned))?
+        };
+        Ok(found.iter().filter_map(earlier).collect())
     }
 
     /// Removes every container that nobody waits for: this worker's own that it does not know, those of workers that
     /// are dead, and those whose time is over, whosever they are.
     pub(super) async fn sweep(&self) -> Result<(), EngineError> {
         for found in self.list(OWNER).await? {
-            let Some(name) = name(&found) else { continue };
-            if let Some(why) = self.orphaned(name, &found) {
-                tracing::info!(name, worker = label(&found, WORKER), why, "an orphan is removed");
-                self.remove(name).await;
+            let Some(name) = ours(&found) else { continue };
+            let Some(why) = self.orphaned(name, &found) else { continue };
+            tracing::info!(name, worker = label(&found, WORKER), why, "an orphan is removed");
+            if let Err(error) = self.remove(name).await {
+                tracing::warn!(error = with_causes(&error), name, "an orphan could not be removed yet");
             }
         }
         Ok(())
@@ -144,6 +135,14 @@ fn label<'a>(found: &'a ContainerSummary, name: &str) -> Option<&'a str> {
     found.labels.as_ref()?.get(name).map(String::as_str)
 }
 
-fn name(found: &ContainerSummary) -> Option<&str> {
-    found.names.as_ref()?.first().map(|name| name.trim_start_matches('/'))
+/// The name of an attempt's container.
+pub(super) fn name(execution: impl Display, attempt: impl Display) -> String {
+    format!("jobplane-{execution}-{attempt}")
+}
+
+/// Its name, if that is what its labels say. Others may have the labels, too: an image gives its own to every container.
+fn ours(found: &ContainerSummary) -> Option<&str> {
+    let expected = name(label(found, EXECUTION)?, label(found, ATTEMPT)?);
+    let names = found.names.as_ref()?.iter().map(|name| name.trim_start_matches('/'));
+    names.into_iter().find(|name| *name == expected)
 }

@@ -14,6 +14,8 @@ pub(super) struct Owner {
     namespace: String,
     pid: i32,
     began: u64,
+    /// What tells the runtimes of one process apart.
+    random: u32,
 }
 
 impl Owner {
@@ -23,12 +25,12 @@ impl Owner {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let namespace = fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned();
         let (_, began) = process(pid).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { boot, namespace, pid, began })
+        Ok(Self { boot, namespace, pid, began, random: rand::random() })
     }
 
     /// As it stands on a container.
     pub(super) fn label(&self) -> String {
-        format!("{} {} {} {}", self.boot, self.namespace, self.pid, self.began)
+        format!("{} {} {} {} {}", self.boot, self.namespace, self.pid, self.began, self.random)
     }
 
     fn parse(label: &str) -> Option<Self> {
@@ -39,6 +41,7 @@ impl Owner {
             namespace: part()?.to_owned(),
             pid: part()?.parse().ok()?,
             began: part()?.parse().ok()?,
+            random: part()?.parse().ok()?,
         })
     }
 

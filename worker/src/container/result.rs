@@ -24,7 +24,11 @@ impl Engine {
         let found = match self.docker.get_container_archive_info(name, Some(options)).await {
             Ok(found) => found,
             Err(error) if is_absent(&error) => {
-                return Ok(if self.is_link(name).await? { Err(result_file::irregular()) } else { Ok(None) });
+                if self.is_link(name).await? {
+                    return Ok(Err(result_file::irregular()));
+                }
+                // It is the same answer if the container is gone.
+                return self.docker.inspect_container(name, None).await.map(|_| Ok(None));
             }
             Err(error) => return Err(error),
         };

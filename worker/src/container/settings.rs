@@ -14,13 +14,17 @@ const DEFAULT_NETWORK: &str = "none";
 /// What only the container runtime needs to know; without these flags it is as strict as it can be.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ContainerSettings {
-    /// The engine: a socket's path, unix:// or tcp:// [default: DOCKER_HOST, else /var/run/docker.sock]
+    /// The engine: a socket's path, unix://, tcp:// or http:// [default: DOCKER_HOST, else /var/run/docker.sock]
     #[arg(long, env = "JOBPLANE_CONTAINER_HOST")]
     pub container_host: Option<String>,
 
     /// The image of jobs that name none; without it they fail
     #[arg(long, env = "JOBPLANE_CONTAINER_IMAGE")]
     pub container_image: Option<String>,
+
+    /// What images that jobs name must begin with, with commas between, such as ghcr.io/acme/ [default: anything]
+    #[arg(long, env = "JOBPLANE_CONTAINER_IMAGES", value_delimiter = ',')]
+    pub container_images: Vec<String>,
 
     /// When images are pulled [default: missing]
     #[arg(long, env = "JOBPLANE_CONTAINER_PULL", value_enum)]
@@ -42,7 +46,7 @@ pub struct ContainerSettings {
     #[arg(long, env = "JOBPLANE_CONTAINER_NETWORK")]
     pub container_network: Option<String>,
 
-    /// What fits into a container's /tmp, which is memory [default: 64m]
+    /// What fits into a container's /tmp, and into its /dev/shm, which are memory [default: 64m]
     #[arg(long, env = "JOBPLANE_CONTAINER_TMP", value_parser = bytes)]
     pub container_tmp: Option<i64>,
 
@@ -73,8 +77,26 @@ pub enum Pull {
 
 impl ContainerSettings {
     pub(crate) fn host(&self) -> String {
-        let usual = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-        self.container_host.clone().or_else(usual).unwrap_or_else(|| DEFAULT_HOST.to_owned())
+        let usual = std::env::var("DOCKER_HOST").ok();
+        said(&self.container_host).or_else(|| said(&usual)).unwrap_or(DEFAULT_HOST).to_owned()
+    }
+
+    /// The image of jobs that name none.
+    pub(super) fn image(&self) -> Option<&str> {
+        said(&self.container_image)
+    }
+
+    /// Whether jobs may name this image. What is allowed ends where a part of the name does, so that nobody else's name
+    /// begins as an allowed one.
+    pub(super) fn allows(&self, image: &str) -> bool {
+        let mut allowed = self.container_images.iter().filter(|prefix| !prefix.is_empty()).peekable();
+        let begins = |prefix: &String| {
+            let rest = image.strip_prefix(prefix.as_str());
+            rest.is_some_and(|rest| {
+                rest.is_empty() || prefix.ends_with(['/', ':', '@']) || rest.starts_with(['/', ':', '@'])
+            })
+        };
+        allowed.peek().is_none() || allowed.any(begins)
     }
 
     pub(super) fn pull(&self) -> Pull {
@@ -90,8 +112,21 @@ impl ContainerSettings {
     }
 
     pub(super) fn network(&self) -> &str {
-        self.container_network.as_deref().unwrap_or(DEFAULT_NETWORK)
+        said(&self.container_network).unwrap_or(DEFAULT_NETWORK)
     }
+
+    pub(super) fn user(&self) -> Option<&str> {
+        said(&self.container_user)
+    }
+
+    pub(super) fn capabilities(&self) -> Vec<String> {
+        self.container_capabilities.iter().filter(|name| !name.is_empty()).cloned().collect()
+    }
+}
+
+/// A variable that is empty says nothing.
+fn said(value: &Option<String>) -> Option<&str> {
+    value.as_deref().filter(|value| !value.is_empty())
 }
 
 /// `512m` is half a gibibyte; a plain number is bytes.
@@ -122,6 +157,39 @@ pub(crate) fn nano_cpus(text: &str) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_allowed_if_it_begins_with_whole_parts_of_a_name_that_is() {
+        let only = |images: &[&str]| ContainerSettings {
+            container_images: images.iter().map(|&image| image.to_owned()).collect(),
+            ..ContainerSettings::default()
+        };
+        let some = only(&["ghcr.io/acme/", "python", "alpine:3.20"]);
+        for allowed in ["ghcr.io/acme/x:1", "python:3.13", "python@sha256:00", "alpine:3.20"] {
+            assert!(some.allows(allowed), "{allowed}");
+        }
+        for other in
+            ["ghcr.io/acme.evil/x:1", "python-evil:3", "alpine:3.20.evil", "evil/python:3", "alpine:1"]
+        {
+            assert!(!some.allows(other), "{other}");
+        }
+        assert!(only(&[]).allows("x:1") && only(&[""]).allows("x:1"));
+    }
+
+    #[test]
+    fn a_variable_that_is_empty_says_nothing() {
+        let empty = || Some(String::new());
+        let settings = ContainerSettings {
+            container_host: empty(),
+            container_image: empty(),
+            container_network: empty(),
+            container_user: empty(),
+            container_capabilities: vec![String::new()],
+            ..ContainerSettings::default()
+        };
+        assert_eq!((settings.image(), settings.user(), settings.network()), (None, None, "none"));
+        assert!(settings.capabilities().is_empty() && !settings.host().is_empty());
+    }
 
     #[test]
     fn sizes_and_processors_are_read_as_people_write_them() {
