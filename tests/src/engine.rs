@@ -127,11 +127,6 @@ impl Engine {
         monitors(self.directory.path())
     }
 
-    /// The labels of one of them.
-    pub async fn labels(&self, name: &str) -> Value {
-        self.call(Method::GET, &format!("/containers/{name}/json"), None).await["Config"]["Labels"].clone()
-    }
-
     /// Makes a container of [`IMAGE`] with these labels, and starts it.
     pub async fn make(&self, name: &str, labels: Value) {
         let host = json!({"NetworkMode": "none"});
