@@ -71,6 +71,13 @@ fn says_it_is_well(listen: &str) -> bool {
         .success()
 }
 
+#[test]
+fn a_health_check_that_cannot_ask_has_failed_as_any_other() {
+    let mut asked = Command::new(program("jobplane-worker"));
+    let asked = asked.arg("--health").env_remove("JOBPLANE_METRICS_ADDR").stderr(Stdio::null());
+    assert_eq!(asked.status().unwrap().code(), Some(1));
+}
+
 /// A metric's type, labels and words.
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Metric {

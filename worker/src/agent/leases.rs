@@ -167,3 +167,22 @@ pub(crate) async fn within_grace<T>(
         () = sleep(grace) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grace_ends_with_the_end_with_its_time_or_with_the_lease() {
+        let (sender, mut stop) = watch::channel(Some(Stop::Cancel));
+        let grace = Duration::from_secs(10);
+        assert_eq!(within_grace(ready(1), grace, &mut stop).await, Some(1));
+        assert_eq!(within_grace(pending::<u8>(), grace, &mut stop).await, None);
+        sender.send_replace(Some(Stop::Lost));
+        let lost_at = Instant::now();
+        assert_eq!(within_grace(pending::<u8>(), grace, &mut stop).await, None);
+        assert_eq!(lost_at.elapsed(), Duration::ZERO);
+    }
+}
