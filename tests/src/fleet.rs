@@ -74,26 +74,34 @@ pub(crate) fn memory(pid: &str, name: &str) -> u32 {
 pub fn program(package: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        build(&["-p", "jobplane-worker", "-p", "jobplane"]);
+        build(PROFILE, &["-p", "jobplane-worker", "-p", "jobplane"]);
     });
     built().join(package)
 }
 
 /// The path of the binary of one of the deployed functions, built now.
 pub(crate) fn function(name: &str) -> PathBuf {
-    build(&["-p", "jobplane-functions", "--bin", name]);
+    build(PROFILE, &["-p", "jobplane-functions", "--bin", name]);
     built().join(name)
 }
 
 /// The path of one of the worker's examples, built now.
 pub fn example(name: &str) -> PathBuf {
-    build(&["-p", "jobplane-worker", "--example", name]);
+    build(PROFILE, &["-p", "jobplane-worker", "--example", name]);
     built().join("examples").join(name)
 }
 
-/// Builds parts of the workspace as this program was built.
-fn build(what: &[&str]) {
-    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+/// The worker as its image has it, built now.
+pub(crate) fn shipped_worker() -> PathBuf {
+    build("dist", &["-p", "jobplane-worker"]);
+    built().with_file_name("dist").join("jobplane-worker")
+}
+
+/// As this program was built.
+const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
+
+/// Builds parts of the workspace.
+fn build(profile: &str, what: &[&str]) {
     let built =
         Command::new(env!("CARGO")).args(["build", "--quiet", "--profile", profile]).args(what).status();
     assert!(built.is_ok_and(|status| status.success()), "{what:?} are built");

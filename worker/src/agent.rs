@@ -32,6 +32,8 @@ const LEASE: Duration = Duration::from_secs(limits::LEASE_SECONDS as u64);
 const LINGER: Duration = Duration::from_millis(5);
 /// Of how many slots one is a request's worth of company.
 const SLOTS_OF_COMPANY: u32 = 4;
+/// How many are, where there are so many: a request costs as much for one as for two.
+const LEAST_COMPANY: u32 = 2;
 
 /// What all parts of the agent share.
 pub(crate) struct Agent {
@@ -157,7 +159,7 @@ impl Agent {
 
     /// How many slots or results make a request that need not wait for more.
     fn company(&self) -> u32 {
-        (self.slot_count / SLOTS_OF_COMPANY).max(1)
+        (self.slot_count / SLOTS_OF_COMPANY).max(LEAST_COMPANY.min(self.slot_count))
     }
 
     /// Waits for what runs until the shutdown is out of patience.

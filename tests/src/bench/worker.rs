@@ -2,7 +2,8 @@
 
 use super::report::Report;
 use super::stand::Stand;
-use crate::{Worker, program};
+use crate::Worker;
+use crate::fleet::shipped_worker;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
@@ -47,15 +48,16 @@ pub(super) async fn measure(stand: &Stand, report: &mut Report) {
     );
     report.parameter("time", "from the first dequeue to the last result; the controller shares the cores");
     // What is built here is not measured.
-    program("jobplane-worker");
+    let program = &shipped_worker();
+    report.parameter("worker", "as its image has it (`--profile dist`)");
     for _ in 0..stand.rounds {
         for slots in SLOTS_A_CORE.map(|each| each * cores) {
             stand.say(&format!("{slots} at once"));
             let plain =
                 tokio::task::spawn_blocking(move || plain(jobs, slots)).await.expect("it does not panic");
             let mut costs = vec![(PLAIN, plain)];
-            costs.push((STUB, stub(jobs, slots, report).await));
-            costs.push((REAL, real(stand, jobs, slots).await));
+            costs.push((STUB, stub(program, jobs, slots, report).await));
+            costs.push((REAL, real(program, stand, jobs, slots).await));
             for (who, cost) in &costs {
                 report.figure(format!("{slots} at once: {who}: CPU"), "µs a job", per_job(cost.cpu, jobs));
                 report.figure(format!("{slots} at once: {who}: time"), "µs a job", per_job(cost.wall, jobs));
@@ -122,8 +124,8 @@ fn plain(jobs: usize, at_once: usize) -> Cost {
 }
 
 /// A worker of so many slots.
-fn start(url: &str, token: &str, slots: usize) -> Worker {
-    Worker::start(url, token, |command| {
+fn start(program: &Path, url: &str, token: &str, slots: usize) -> Worker {
+    Worker::of(program, url, token, |command| {
         command.env("JOBPLANE_CONCURRENCY", slots.to_string()).stderr(Stdio::null());
     })
 }
@@ -135,14 +137,14 @@ fn end(mut worker: Worker) {
 }
 
 /// A worker does the same, for a controller that does nothing but hand it out.
-async fn stub(jobs: usize, slots: usize, report: &mut Report) -> Cost {
+async fn stub(program: &Path, jobs: usize, slots: usize, report: &mut Report) -> Cost {
     let controller = Arc::new(Controller { left: Mutex::new((jobs, None)), done: watch::Sender::new(0) });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let service = axum::serve(listener, controller.clone().router());
     let serving = tokio::spawn(service.into_future());
     let before = of_children();
-    let worker = start(&url, "jp_worker_x", slots);
+    let worker = start(program, &url, "jp_worker_x", slots);
     let mut done = controller.done.subscribe();
     done.wait_for(|&done| done == jobs).await.expect("the controller is there");
     let ended = Instant::now();
@@ -169,7 +171,7 @@ fn of_its_children(worker: &Worker) -> Vec<f64> {
 }
 
 /// A worker does the same for a real controller, from its start.
-async fn real(stand: &Stand, jobs: usize, slots: usize) -> Cost {
+async fn real(program: &Path, stand: &Stand, jobs: usize, slots: usize) -> Cost {
     let cell = stand.cell(60, 8).await;
     let job = cell.new_job(json!({"command": [COMMAND]})).await;
     let mut left = jobs;
@@ -179,7 +181,7 @@ async fn real(stand: &Stand, jobs: usize, slots: usize) -> Cost {
         left -= count;
     }
     let (before, began) = (of_children(), Instant::now());
-    let worker = start(&cell.url, &cell.worker, slots);
+    let worker = start(program, &cell.url, &cell.worker, slots);
     while cell.in_flight().await > 0 {
         tokio::time::sleep(PAUSE).await;
     }
