@@ -4,7 +4,19 @@ use jobplane_protocol::limits;
 use std::env;
 use std::ops::RangeInclusive;
 
+/// The most connections of one process.
+const MAX_POOL_SIZE: i32 = 100;
 const KEEP_DEAD_LETTERS: &str = "JOBPLANE_KEEP_DEAD_LETTERS_DAYS";
+
+/// Connections of a copy of a function that serves one request at a time, and one to spare.
+const FUNCTION_POOL_SIZE: i32 = 2;
+
+/// Connections of a copy of a function: as many as Lambda hands requests to it at once (`AWS_LAMBDA_MAX_CONCURRENCY`, which
+/// managed instances have).
+pub(crate) fn function_pool_size() -> i32 {
+    let at_once = env::var("AWS_LAMBDA_MAX_CONCURRENCY").ok().and_then(|text| text.parse().ok());
+    at_once.unwrap_or(0).clamp(FUNCTION_POOL_SIZE, MAX_POOL_SIZE)
+}
 
 /// What a function needs to know before it can answer.
 #[derive(Clone)]
@@ -112,7 +124,7 @@ impl Config {
             admin_token: setting("JOBPLANE_ADMIN_TOKEN"),
             admin_token_secret: setting("JOBPLANE_ADMIN_TOKEN_SECRET"),
             cell: setting("JOBPLANE_CELL").unwrap_or_else(|| "local".to_owned()),
-            pool_size: number("JOBPLANE_POOL_SIZE", 1..=100, pool_size)?.unsigned_abs() as usize,
+            pool_size: number("JOBPLANE_POOL_SIZE", 1..=MAX_POOL_SIZE, pool_size)?.unsigned_abs() as usize,
             lease_seconds: number(
                 "JOBPLANE_LEASE_SECONDS",
                 limits::MIN_LEASE_SECONDS..=limits::MAX_LEASE_SECONDS,

@@ -8,11 +8,11 @@ use crate::config::Database;
 use crate::error::source_of;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use std::ops::{Deref, DerefMut};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, NoTls, error::SqlState};
+use tokio_postgres::{CancelToken, Client, NoTls, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long a connection may take to be made.
@@ -132,7 +132,7 @@ impl Login {
     async fn open(&self, address: &tokio_postgres::Config) -> Result<Connection, ConnectError> {
         if address.get_ssl_mode() == SslMode::Disable {
             let (client, connection) = address.connect(NoTls).await?;
-            return Ok(Connection::of(client, connection));
+            return Ok(Connection::of(client, connection, None));
         }
         let tls = match self.tls.get() {
             Some(tls) => tls,
@@ -142,7 +142,7 @@ impl Login {
             }
         };
         let (client, connection) = address.connect(tls.clone()).await?;
-        Ok(Connection::of(client, connection))
+        Ok(Connection::of(client, connection, Some(tls.clone())))
     }
 }
 
@@ -192,11 +192,12 @@ async fn signed(address: &tokio_postgres::Config) -> Result<tokio_postgres::Conf
 pub(crate) struct Connection {
     client: Client,
     driver: Driver,
+    cancel: Arc<Cancel>,
     handed_out: SystemTime,
 }
 
 impl Connection {
-    fn of<C>(client: Client, connection: C) -> Self
+    fn of<C>(client: Client, connection: C, tls: Option<MakeRustlsConnect>) -> Self
     where
         C: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
     {
@@ -205,7 +206,13 @@ impl Connection {
                 tracing::warn!(cause = source_of(&error), "a connection to the database broke");
             }
         });
-        Self { client, driver: Driver(driver), handed_out: crate::wall_clock() }
+        let cancel = Arc::new(Cancel { token: client.cancel_token(), tls });
+        Self { client, driver: Driver(driver), cancel, handed_out: crate::wall_clock() }
+    }
+
+    /// What stops its statement while somebody waits for that.
+    pub(crate) fn cancel(&self) -> Arc<Cancel> {
+        self.cancel.clone()
     }
 
     /// Ends the session in order, and waits until it has ended.
@@ -214,6 +221,25 @@ impl Connection {
         drop(client);
         if let Err(error) = (&mut driver.0).await {
             tracing::warn!(%error, "a connection to the database did not close cleanly");
+        }
+    }
+}
+
+/// How the statement that a session runs is stopped from outside of it.
+pub(crate) struct Cancel {
+    token: CancelToken,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Cancel {
+    /// Asks the server to stop it. It may come late, so nothing else may be run in that session.
+    pub(crate) async fn send(&self) {
+        let sent = match &self.tls {
+            Some(tls) => self.token.cancel_query(tls.clone()).await,
+            None => self.token.cancel_query(NoTls).await,
+        };
+        if let Err(error) = sent {
+            tracing::warn!(cause = source_of(&error), "a statement could not be cancelled");
         }
     }
 }

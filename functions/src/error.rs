@@ -42,6 +42,12 @@ pub enum Error {
     /// A statement took too long.
     #[error("a statement took too long")]
     TimedOut,
+    /// A handler panicked; the log says where.
+    #[error("a panic")]
+    Panicked,
+    /// The settings are such that nothing can be served.
+    #[error("nothing can be served: {0}")]
+    Unserved(std::sync::Arc<Self>),
     /// A migration failed; the ones before it stay applied.
     #[error("migration: {0}")]
     Migration(#[from] refinery::Error),
@@ -127,7 +133,12 @@ impl Error {
                 let detail = "a value cannot be stored: out of range, or text with U+0000";
                 (Problem::new(ErrorCode::InvalidRequest, detail), None)
             }
+            Self::Unserved(_) => {
+                let detail = "the controller is not set up; its log says what is wrong";
+                (Problem::new(ErrorCode::Unavailable, detail), Some(RETRY_AFTER_SECONDS))
+            }
             Self::Database(_)
+            | Self::Panicked
             | Self::Migration(_)
             | Self::ForeignDatabase(_)
             | Self::Stored(_)

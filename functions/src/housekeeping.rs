@@ -5,7 +5,7 @@
 
 use crate::routes::result::Ends;
 use crate::store::{self, Db};
-use crate::{App, Error, retention};
+use crate::{App, Error, invocation, retention};
 use jiff::Timestamp;
 use jobplane_protocol::limits;
 use std::time::Instant;
@@ -57,7 +57,10 @@ pub(crate) struct Ticked {
 /// lock. Its steps are statements of their own, because each must see what the one before did, and each is undone by
 /// itself when it fails.
 pub(crate) async fn tick(app: &App) -> Result<Option<Ticked>, Error> {
-    let mut connection = app.db.connection().await?;
+    app.db.with(None, async |connection| tick_on(app, connection).await).await
+}
+
+async fn tick_on(app: &App, connection: &mut tokio_postgres::Client) -> Result<Option<Ticked>, Error> {
     let mut transaction = connection.transaction().await?;
     transaction.batch_execute(STEP_LIMIT).await?;
     let won = store::rows(transaction.client(), TICK, &[&f64::from(app.lease_seconds)]).await?;
@@ -104,6 +107,8 @@ async fn step<T>(
             savepoint.commit().await?;
             Ok(Some(done))
         }
+        // There is no time for the others.
+        Err(error) if invocation::is_over() => Err(error),
         Err(error) => {
             tracing::error!(cause = %error, "a step of the tick failed; the next tick tries it again");
             savepoint.rollback().await?;
@@ -254,13 +259,15 @@ async fn forget(db: &Db) -> Result<i64, Error> {
 
 /// Begins a new hour of remembered dequeues when the current one is over.
 async fn rotate(db: &Db) -> Result<bool, Error> {
-    let mut connection = db.connection().await?;
-    let transaction = connection.transaction().await?;
-    // Locks the tick's row, so that of two sweeps at once only one rotates.
-    if store::rows(transaction.client(), ROTATION_DUE, &[]).await?.is_empty() {
-        return Ok(false);
-    }
-    transaction.batch_execute(ROTATE).await?;
-    transaction.commit().await?;
-    Ok(true)
+    db.with(None, async |connection| {
+        let transaction = connection.transaction().await?;
+        // Locks the tick's row, so that of two sweeps at once only one rotates.
+        if store::rows(transaction.client(), ROTATION_DUE, &[]).await?.is_empty() {
+            return Ok(false);
+        }
+        transaction.batch_execute(ROTATE).await?;
+        transaction.commit().await?;
+        Ok(true)
+    })
+    .await
 }

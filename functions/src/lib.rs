@@ -6,6 +6,7 @@ mod database;
 mod deployment;
 mod error;
 mod housekeeping;
+mod invocation;
 pub mod lambda;
 mod migrations;
 mod openapi;

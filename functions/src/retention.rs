@@ -58,7 +58,7 @@ pub(crate) async fn settle(db: &Db) -> Result<i32, Error> {
         return Ok(0);
     }
     let settled = async {
-        db.connection().await?.batch_execute(VALIDATE).await?;
+        db.with(None, async |connection| Ok(connection.batch_execute(VALIDATE).await?)).await?;
         yes(db, SETTLE, &[&lower, &upper]).await
     }
     .await;
@@ -95,13 +95,16 @@ pub(crate) async fn drop_behind(app: &App) -> Result<i32, Error> {
 /// The next step towards dropping the oldest week, if its time is over: the week, and what was done with it. Not under
 /// the limit of a call's statement: it would be taken for undone and be done all the same.
 async fn drop_step(app: &App) -> Result<(Option<String>, Option<String>), Error> {
-    let mut connection = app.db.connection().await?;
-    let transaction = connection.transaction().await?;
-    transaction.batch_execute(STEP_LIMIT).await?;
     let binds: [&dyn store::Bind; 4] =
         [&app.keep_days, &app.keep_dead_letters_days, &MOVE_AT_ONCE, &MOVE_BYTES_AT_ONCE];
-    let rows = store::rows(transaction.client(), DROP, &binds).await?;
-    transaction.commit().await?;
+    let stepped = app.db.with(None, async |connection| {
+        let transaction = connection.transaction().await?;
+        transaction.batch_execute(STEP_LIMIT).await?;
+        let rows = store::rows(transaction.client(), DROP, &binds).await?;
+        transaction.commit().await?;
+        Ok(rows)
+    });
+    let rows = stepped.await?;
     let row = rows.first().ok_or_else(|| Error::Stored("a step without a row".to_owned()))?;
     Ok((row.try_get("week")?, row.try_get("step")?))
 }

@@ -1,12 +1,14 @@
 //! The pool, and how a statement is run: unnamed and with its types stated, so that a transaction pooler may stand
 //! between. One statement to a file in `store/`, headed by what it guarantees.
 
-use crate::database::{CONNECT_LIMIT, Login};
-use crate::{Config, Error};
+use crate::database::{CONNECT_LIMIT, Connection, Login};
+use crate::{Config, Error, invocation};
 use deadpool::Runtime;
 use deadpool::managed::{Object, Pool};
 use jiff::Timestamp;
+use std::pin::pin;
 use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, error::SqlState};
 use uuid::Uuid;
@@ -17,6 +19,8 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 const CREATE_LIMIT: Duration = CONNECT_LIMIT.saturating_mul(2);
 /// How long a statement may take before its caller is told to try again.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(25);
+/// How long what is cancelled has to end: less than the end of an invocation keeps for it.
+const CANCEL_LIMIT: Duration = Duration::from_millis(500);
 
 /// The pool of connections to PostgreSQL.
 #[derive(Clone)]
@@ -35,31 +39,55 @@ impl Db {
         Ok(Self(pool))
     }
 
-    /// A connection of its own, for what needs a transaction.
-    pub(crate) async fn connection(&self) -> Result<Object<Login>, Error> {
-        Ok(self.0.get().await?)
+    /// Works on a connection that nobody else has meanwhile, for as long as this or until the invocation ends; absent, only
+    /// that. What runs then is cancelled: the database does not work on for a caller who is told that it did not.
+    pub(crate) async fn with<T>(
+        &self,
+        limit: Option<Duration>,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let until = [invocation::give_up_at(), limit.map(|limit| Instant::now() + limit)];
+        let Some(until) = until.into_iter().flatten().min() else {
+            let mut connection = self.0.get().await?;
+            return work(&mut connection).await;
+        };
+        let got = timeout_at(until, self.0.get()).await.map_err(|_| Error::TimedOut)?;
+        let mut connection = got?;
+        let cancel = connection.cancel();
+        let late = {
+            let mut work = pin!(work(&mut connection));
+            match timeout_at(until, &mut work).await {
+                Ok(done) => return done,
+                Err(_) => {
+                    let cancelled = async {
+                        cancel.send().await;
+                        work.await
+                    };
+                    timeout(CANCEL_LIMIT, cancelled).await
+                }
+            }
+        };
+        // It may be busy still, or the cancel may reach it only now: nobody else may get it.
+        drop(Object::take(connection));
+        match late {
+            Ok(Err(Error::Database(error))) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                Err(Error::TimedOut)
+            }
+            Ok(done) => done,
+            Err(_) => Err(Error::TimedOut),
+        }
     }
 
     /// Runs one statement in a transaction of its own. A deadlock undid it whole, so it is tried once more.
     pub(crate) async fn rows(&self, sql: &str, binds: &[&dyn Bind]) -> Result<Vec<Row>, Error> {
-        let connection = self.connection().await?;
-        let tried = tokio::time::timeout(STATEMENT_LIMIT, async {
-            match rows(&connection, sql, binds).await {
+        let tried =
+            self.with(Some(STATEMENT_LIMIT), async |connection| match rows(connection, sql, binds).await {
                 Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {
-                    rows(&connection, sql, binds).await
+                    Ok(rows(connection, sql, binds).await?)
                 }
-                tried => tried,
-            }
-        })
-        .await;
-        match tried {
-            Ok(tried) => Ok(tried?),
-            // The connection is still busy with it: nobody else may get it.
-            Err(_) => {
-                drop(Object::take(connection));
-                Err(Error::TimedOut)
-            }
-        }
+                tried => Ok(tried?),
+            });
+        tried.await
     }
 
     /// The first row of a statement that answers one or none.

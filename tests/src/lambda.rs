@@ -167,31 +167,36 @@ fn settle(api: &Api, id: &str, with: Result<Value, Value>) -> StatusCode {
     }
 }
 
-/// A request of a client's becomes an event of API Gateway, version 2.0, and its answer a response.
+/// A request of a client's becomes an event, and its answer a response.
 async fn gateway(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.expect("it arrives whole");
     let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
         (name.to_string(), json!(String::from_utf8_lossy(value.as_bytes())))
     };
-    let (path, method) = (parts.uri.path(), parts.method.as_str());
-    let event = json!({
-        "version": "2.0", "routeKey": "$default", "rawPath": path,
-        "rawQueryString": parts.uri.query().unwrap_or_default(),
-        "headers": parts.headers.iter().map(header).collect::<serde_json::Map<_, _>>(),
-        "requestContext": {
-            "accountId": "123456789012", "apiId": "api", "domainName": "api.test", "domainPrefix": "api",
-            "requestId": "request", "routeKey": "$default", "stage": "$default",
-            "time": "01/Jan/2026:00:00:00 +0000", "timeEpoch": 1_767_225_600_000_i64,
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test"},
-        },
-        "body": String::from_utf8_lossy(&body), "isBase64Encoded": false,
-    });
+    let mut event = event(parts.method.as_str(), parts.uri.path(), "$default");
+    event["rawQueryString"] = json!(parts.uri.query().unwrap_or_default());
+    event["headers"] = parts.headers.iter().map(header).collect::<serde_json::Map<_, _>>().into();
+    event["body"] = json!(String::from_utf8_lossy(&body));
     match api.invoke(&event).await {
         Some(Ok(answer)) => answered(&answer),
         // As API Gateway has it.
         _ => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"message":"Internal Server Error"}"#).into_response(),
     }
+}
+
+/// An event of API Gateway, version 2.0, for a request of this path to this stage.
+pub fn event(method: &str, path: &str, stage: &str) -> Value {
+    json!({
+        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "", "headers": {},
+        "requestContext": {
+            "accountId": "123456789012", "apiId": "api", "domainName": "api.test", "domainPrefix": "api",
+            "requestId": "request", "routeKey": "$default", "stage": stage,
+            "time": "01/Jan/2026:00:00:00 +0000", "timeEpoch": 1_767_225_600_000_i64,
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test"},
+        },
+        "body": "", "isBase64Encoded": false,
+    })
 }
 
 fn answered(answer: &Value) -> Response {

@@ -16,7 +16,7 @@ mod server;
 pub use cell::{Cell, Reply, seconds, text};
 pub use engine::{Engine, IMAGE};
 pub use fleet::{Worker, example, program};
-pub use lambda::Lambda;
+pub use lambda::{Lambda, event};
 pub use proxy::{Faults, Proxy};
 pub use registry::Registry;
 pub use secrets::Secrets;

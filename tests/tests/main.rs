@@ -13,6 +13,7 @@ mod executions;
 mod faults;
 mod handlers;
 mod history;
+mod invocations;
 mod lease;
 mod limits;
 mod loss;

@@ -1,5 +1,6 @@
 //! What a row of the table is, and how rows become a service.
 
+use crate::invocation::surround;
 use crate::request::body;
 use crate::{App, Error};
 use axum::Router;
@@ -203,6 +204,7 @@ pub fn serve(app: App, wanted: impl Fn(&Route) -> bool) -> Router {
             Error::refused(ErrorCode::MethodNotAllowed, "the route exists, but not with this method")
         })
         .layer(from_fn(whole_body))
+        .layer(from_fn(surround))
         .with_state(app)
 }
 
