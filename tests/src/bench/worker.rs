@@ -44,7 +44,7 @@ pub(super) async fn measure(stand: &Stand, report: &mut Report) {
     report.parameter("jobs", format!("{jobs} of `{COMMAND}`, without input, result or output"));
     report.parameter(
         "CPU",
-        "user and system time of a worker, its wardens and its jobs; of the plain processes",
+        "user and system time of a worker, its wardens and its jobs; of the plain processes and what starts them",
     );
     report.parameter("time", "from the first dequeue to the last result; the controller shares the cores");
     // What is built here is not measured.
@@ -97,14 +97,20 @@ fn per_job(of: Duration, jobs: usize) -> f64 {
 
 /// CPU time of all children that have been waited for, and of theirs.
 fn of_children() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("it is always known");
+    used(UsageWho::RUSAGE_CHILDREN)
+}
+
+fn used(by: UsageWho) -> Duration {
+    let usage = getrusage(by).expect("it is always known");
     let micros = |time: TimeVal| time.num_microseconds().unsigned_abs();
     Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
-/// Starts the command and waits for it, over and over, with as many variables as a job has.
+/// Starts the command and waits for it, over and over, with as many variables as a job has. What this process itself takes for
+/// that counts, as it does with a worker. It does nothing else meanwhile.
 fn plain(jobs: usize, at_once: usize) -> Cost {
-    let (began, before) = (Instant::now(), of_children());
+    let cpu = || of_children() + used(UsageWho::RUSAGE_SELF);
+    let (began, before) = (Instant::now(), cpu());
     std::thread::scope(|scope| {
         for place in 0..at_once {
             let share = (jobs + place) / at_once;
@@ -120,7 +126,7 @@ fn plain(jobs: usize, at_once: usize) -> Cost {
             });
         }
     });
-    Cost { cpu: of_children() - before, wall: began.elapsed() }
+    Cost { cpu: cpu() - before, wall: began.elapsed() }
 }
 
 /// A worker of so many slots.
