@@ -1,4 +1,5 @@
-//! What must agree with the table of routes: the binaries, the watch routes, the OpenAPI document in the repository.
+//! What must agree with the table of routes: the binaries, the watch routes, the template that deploys them, the OpenAPI document
+//! in the repository.
 
 use jobplane_functions::routes::table;
 use jobplane_protocol::ErrorCode;
@@ -59,6 +60,34 @@ fn the_watch_routes_are_the_table() {
         wanted.entry(route.path.to_owned()).or_default().insert(entry);
     }
     assert_eq!(watched, wanted);
+}
+
+#[test]
+fn the_template_deploys_each_binary_under_its_word_and_every_route_of_the_table() {
+    let template = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
+    // Its tags, such as `!Ref`, are dropped.
+    let template: Value = serde_saphyr::from_str(&template).unwrap();
+    let (mut binaries, mut routes) = (BTreeSet::new(), BTreeSet::new());
+    for (name, resource) in template["Resources"].as_object().unwrap() {
+        if resource["Type"] != "AWS::Serverless::Function" {
+            continue;
+        }
+        let binary = resource["Metadata"]["BuildProperties"]["Binary"].as_str().expect(name);
+        assert_eq!(name.to_lowercase(), binary.replace('_', ""));
+        assert!(binaries.insert(binary.to_owned()), "{binary} is deployed twice");
+        let events =
+            resource["Properties"]["Events"].as_object().into_iter().flat_map(|events| events.values());
+        for event in events.filter(|event| event["Type"] == "HttpApi") {
+            let text = |key: &str| event["Properties"][key].as_str().expect(key).to_owned();
+            let route = (text("Method"), text("Path"), binary.to_owned());
+            assert!(routes.insert(route.clone()), "{route:?} is there twice");
+        }
+    }
+    assert_eq!(binaries, words("functions/src/bin"));
+    let wanted = table()
+        .into_iter()
+        .map(|route| (route.method.as_str().to_owned(), route.path.to_owned(), route.function.to_owned()));
+    assert_eq!(routes, wanted.collect());
 }
 
 #[test]
