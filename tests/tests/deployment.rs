@@ -101,6 +101,20 @@ async fn a_migration_that_fails_fails_the_deployment_and_says_why() {
 }
 
 #[tokio::test]
+async fn the_older_build_of_a_deployment_that_is_undone_leaves_a_newer_schema_as_it_is() {
+    let url = database().await;
+    let copy = Lambda::start("migrate", &[("DATABASE_URL", &url)]).await;
+    copy.invoke(&json!({})).await.unwrap();
+    let newer = "insert into refinery_schema_history (version, name, applied_on, checksum)
+        values (9999, 'newer', '2026-01-01T00:00:00Z', '1')";
+    connect(&url).await.batch_execute(newer).await.unwrap();
+    let (stack, mut answers) = stack().await;
+    assert_eq!(copy.invoke(&event("Update", &stack)).await, Ok(Value::Null));
+    let answer = answers.recv().await.unwrap();
+    assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+}
+
+#[tokio::test]
 async fn one_process_serves_the_whole_table_and_ends_in_order_when_asked() {
     let url = database().await;
     let program = tokio::task::spawn_blocking(|| program("jobplane")).await.unwrap();
