@@ -4,6 +4,7 @@ use super::user::JobUser;
 use super::workspace::Workspace;
 use crate::runtime;
 use jobplane_protocol::LeasedExecution;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
@@ -29,6 +30,15 @@ pub(super) fn give(command: &mut Command, leased: &LeasedExecution, workspace: &
         .env("JOBPLANE_INPUT", workspace.input())
         .env("JOBPLANE_OUTPUT_DIR", workspace.output())
         .current_dir(workspace.work());
+}
+
+/// Takes all its variables from a command, those that it would inherit too.
+pub(super) fn take(command: &mut Command) -> Vec<(OsString, OsString)> {
+    let mut variables: BTreeMap<_, _> = std::env::vars_os().collect();
+    variables
+        .extend(command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
+    command.env_clear();
+    variables.into_iter().collect()
 }
 
 /// Says whose process it is, unless the job's own variables do.

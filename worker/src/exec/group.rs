@@ -149,7 +149,7 @@ fn remove_left_behind(place: &Path) {
         let is_of_a_job = name.to_string_lossy().starts_with(PREFIX) && name != OWN;
         if is_of_a_job && old(group.metadata().and_then(|group| group.modified())) {
             // One with a job in it cannot be removed.
-            drop(fs::remove_dir(group.path()));
+            drop(remove(&group.path()));
         }
     }
 }
@@ -206,20 +206,21 @@ impl Group {
         }
     }
 
-    /// Whether the kernel has killed something in it for want of memory.
+    /// Whether the kernel has killed something in it because it was at its limit of memory.
     pub(super) fn was_out_of_memory(&self) -> bool {
         let events = fs::read_to_string(self.path.join("memory.events")).unwrap_or_default();
-        events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim_end() != "0")
+        let happened = |what: &str| {
+            events.lines().filter_map(|line| line.strip_prefix(what)).any(|count| count.trim() != "0")
+        };
+        // The first alone is a machine's that has none left.
+        happened("oom_kill ") && happened("oom ")
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         let began = Instant::now();
-        while let Err(error) = fs::remove_dir(&self.path) {
-            if error.kind() == io::ErrorKind::NotFound {
-                return;
-            }
+        while let Err(error) = remove(&self.path) {
             if began.elapsed() > PATIENCE {
                 tracing::warn!(%error, path = %self.path.display(), "a control group could not be removed");
                 return;
@@ -227,6 +228,20 @@ impl Drop for Group {
             std::thread::sleep(PAUSE);
         }
     }
+}
+
+/// Removes a group that nobody is in any more, and those that a job has made in it.
+fn remove(group: &Path) -> io::Result<()> {
+    let removed = fs::read_dir(group).and_then(|entries| {
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                remove(&entry.path())?;
+            }
+        }
+        fs::remove_dir(group)
+    });
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]

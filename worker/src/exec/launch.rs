@@ -1,5 +1,6 @@
 //! How a warden starts a job: plainly, or by a process that takes on the job's bounds and then becomes the job.
 
+use super::environment;
 use super::group;
 use super::warden::Bounds;
 use crate::runtime::Ending;
@@ -7,7 +8,9 @@ use nix::unistd::{Gid, Uid, dup2_stdin, setgid, setgroups, setuid};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -41,29 +44,37 @@ pub(super) fn start(mut command: Command, program: &str, bounds: &Bounds) -> Res
         return command.stdin(Stdio::null()).spawn().map_err(no_process);
     }
     let lost = |error: io::Error| Ending::unstarted(format!("the worker could not start {program}: {error}"));
-    let (mut refusal, says) = io::pipe().map_err(no_process)?;
-    let mut job = command.stdin(says).spawn().map_err(lost)?;
+    let (mut process, its) = UnixStream::pair().map_err(no_process)?;
+    let variables = environment::take(&mut command);
+    let mut job = command.stdin(OwnedFd::from(its)).spawn().map_err(lost)?;
     drop(command);
     let mut refused = Vec::new();
+    let variables = serde_json::to_vec(&variables).map_err(io::Error::from);
+    let told = variables.and_then(|variables| process.write_all(&variables));
+    let told = told.and_then(|()| process.shutdown(Shutdown::Write));
     // Until it is the job's, which does not inherit the other end.
-    refusal.read_to_end(&mut refused).map_err(lost)?;
-    if refused.is_empty() {
+    let heard = told.and_then(|()| process.read_to_end(&mut refused));
+    if matches!(heard, Ok(0)) {
         return Ok(job);
     }
-    job.wait().map_err(lost)?;
-    Err(serde_json::from_slice(&refused).map_err(io::Error::from).unwrap_or_else(lost))
+    job.kill().and_then(|()| job.wait()).map_err(lost)?;
+    Err(heard.and_then(|_| Ok(serde_json::from_slice(&refused)?)).unwrap_or_else(lost))
 }
 
-/// Becomes the job, or says on standard input why not.
+/// Becomes the job, or says on standard input why not. The job's variables come from there too: they are its user's, who
+/// could otherwise have the loader run what they name while this process still is another's.
 pub(super) fn launch(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     // A copy that is not inherited.
     let mut says = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut variables = Vec::new();
+    says.read_to_end(&mut variables)?;
+    let variables: Vec<(OsString, OsString)> = serde_json::from_slice(&variables)?;
     let mut next = || arguments.next().ok_or(io::ErrorKind::InvalidInput);
     let (bounds, group, program) = (next()?, next()?, next()?);
     dup2_stdin(File::open("/dev/null")?)?;
     let ending = match take_on(bounds.as_encoded_bytes(), Path::new(&group)) {
         Ok(()) => {
-            let error = Command::new(&program).args(arguments).exec();
+            let error = Command::new(&program).args(arguments).env_clear().envs(variables).exec();
             Ending::not_started(&program.to_string_lossy(), &error)
         }
         Err(error) => Ending::unstarted(format!("the worker could not set its limits for jobs: {error}")),

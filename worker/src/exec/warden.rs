@@ -125,7 +125,10 @@ pub(super) fn guard() -> io::Result<()> {
     while let Some((order, pipes)) = handover::receive(&worker)? {
         let order: Order = serde_json::from_slice(&order)?;
         let report = attempt(&order, pipes, &mut workspace, &worker)?;
-        let stays = workspace.as_mut().is_none_or(|workspace| workspace.clear().is_ok());
+        let cleared = workspace.as_mut().is_none_or(|workspace| workspace.clear().is_ok());
+        // The next attempt's group would be where this one's still is.
+        let group = group::path(order.bounds.groups.as_deref(), &order.directory);
+        let stays = cleared && group.is_none_or(|group| !group.exists());
         if !stays {
             workspace = None;
         }

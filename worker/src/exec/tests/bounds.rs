@@ -181,6 +181,34 @@ mod as_root {
 
     #[tokio::test]
     #[ignore = "needs root"]
+    async fn a_library_that_a_job_names_runs_as_the_jobs_user_alone() {
+        let place = public();
+        fs::set_permissions(&place, Permissions::from_mode(0o777)).unwrap();
+        let path = |name: &str| place.path().join(name);
+        let code = format!(
+            r#"#include <stdio.h>
+            #include <unistd.h>
+            __attribute__((constructor)) void loaded(void) {{
+                FILE *file = fopen("{}", "a");
+                if (file) {{ fprintf(file, "%u\n", geteuid()); fclose(file); }}
+            }}"#,
+            path("seen").display()
+        );
+        fs::write(path("library.c"), code).unwrap();
+        let mut compiler = std::process::Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]).args([path("library.so"), path("library.c")]);
+        assert!(compiler.status().unwrap().success());
+        fs::write(path("seen"), "").unwrap();
+        fs::set_permissions(path("seen"), Permissions::from_mode(0o666)).unwrap();
+        let mut leased = execution(&["true"]);
+        leased.job.env.insert("LD_PRELOAD".to_owned(), path("library.so").display().to_string());
+        let ran = run_on(&exec(&as_user(4_000_081)), leased, None).await;
+        assert_eq!(ran.ending.outcome, Outcome::Succeeded, "{:?}", ran.ending);
+        assert_eq!(fs::read_to_string(path("seen")).unwrap(), "4000081\n");
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root"]
     async fn a_set_user_id_program_gives_a_job_nothing() {
         let place = public();
         let program = place.path().join("id");
@@ -328,6 +356,18 @@ mod in_group {
             ran.lines.iter().filter(|line| line.starts_with("0::/service/jobplane-")).collect();
         assert_eq!(seen.len(), 2, "{:?}", ran.lines);
         assert_eq!(seen[0], seen[1]);
+    }
+
+    #[tokio::test]
+    #[ignore = "needs control groups"]
+    async fn groups_that_a_job_makes_in_its_own_go_with_it_and_the_next_job_runs() {
+        let exec = exec(&memory(64));
+        let script = "cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && mkdir -p a/b && ls -d a/b";
+        for _ in 0..2 {
+            let ran = run_on(&exec, execution(&["sh", "-c", script]), None).await;
+            assert_eq!((ran.ending.outcome, &ran.lines[..]), (Outcome::Succeeded, &["a/b".to_owned()][..]));
+        }
+        assert_eq!(groups(), Vec::<PathBuf>::new());
     }
 
     #[tokio::test]
