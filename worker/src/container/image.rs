@@ -17,12 +17,13 @@ use tokio::time::timeout;
 /// Between two words about a pull.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// What registries say of an image that they do not have, or not for us.
-const REFUSALS: [&str; 8] = [
+const REFUSALS: [&str; 9] = [
     "manifest unknown",
     "name unknown",
-    "not found",
+    "failed to resolve reference",
     "does not exist",
-    "denied",
+    "access denied",
+    "requested access",
     "unauthorized",
     "invalid reference",
     "no matching manifest",
@@ -104,11 +105,9 @@ impl Engine {
     /// the size of an image that this disk has no room for.
     async fn not_pulled(&self, image: &str, error: &EngineError) -> Ending {
         let text = format!("{image} could not be pulled: {}", with_causes(error));
-        if is_refused(error) {
-            return Ending::impossible(text);
-        }
         match self.lacks(error).await {
             Some(lack) => Ending::unstarted(format!("{text}{lack}")),
+            None if is_refused(error) => Ending::impossible(text),
             None => Ending::failed(text),
         }
     }
@@ -193,6 +192,8 @@ mod tests {
         for error in [
             server(500, "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host"),
             stream("toomanyrequests: You have reached your pull rate limit"),
+            server(500, "mkdir /var/lib/containers/storage/overlay: permission denied"),
+            stream("error getting credentials - err: exec: \"helper\": executable file not found in $PATH"),
         ] {
             assert!(!is_refused(&error), "{error}");
         }
