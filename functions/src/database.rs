@@ -93,6 +93,11 @@ impl Login {
         Ok(Self { address, password, trusted: settings.ca.clone(), tls: OnceLock::new() })
     }
 
+    /// The same address, as encrypted, for the user of this secret, whoever the address names.
+    pub(crate) fn with_secret(self, secret: &str) -> Self {
+        Self { password: Password::Secret(Secret::of(secret)), ..self }
+    }
+
     /// A new connection.
     pub(crate) async fn connect(&self) -> Result<Connection, ConnectError> {
         match &self.password {

@@ -84,9 +84,7 @@ async fn tell(url: &str, answer: &Value) -> Result<(), Error> {
 pub async fn prepare(database: &Database) -> Result<i32, Error> {
     if let Some(master) = &database.master_secret {
         let (user, password) = Login::new(database)?.user().await?;
-        let administrator = Database { secret: Some(master.clone()), iam: false, ..database.clone() };
-        // The functions' user is a name in the URL; here it is somebody else.
-        let session = Login::new(&administrator)?.connect().await?;
+        let session = Login::new(database)?.with_secret(master).connect().await?;
         let binds: [&dyn store::Bind; 4] = [&user, &password, &database.connections, &database.iam];
         for row in store::rows(&session, ROLE, &binds).await? {
             session.batch_execute(row.try_get("statement")?).await?;

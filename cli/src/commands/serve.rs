@@ -28,12 +28,13 @@ pub(super) struct Args {
 /// Serves until a signal, then finishes what it has begun.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     jobplane_worker::start_logging(None);
-    let mut shutdown = jobplane_worker::on_signals()?;
     let config = Config::from_env(POOL_SIZE)?;
     if args.migrate {
         let schema_version = prepare(&config.database).await?;
         tracing::info!(schema_version, "the schema is this version's");
     }
+    // From here on: until then a signal ends the process, which may wait for another's migration.
+    let mut shutdown = jobplane_worker::on_signals()?;
     let app = App::new(&config)?;
     let listener =
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
