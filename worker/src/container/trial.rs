@@ -2,6 +2,7 @@
 //! it is if a job's container does not start.
 
 use super::Engine;
+use super::attempt::PAUSE;
 use super::engine::{is_absent, is_away, says, unreachable};
 use super::settings::ContainerSettings;
 use crate::Error;
@@ -13,10 +14,14 @@ use bollard::models::{ContainerCreateBody, SystemInfo};
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::TryStreamExt;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// An image with nothing in it, made when it is first needed.
 const REPOSITORY: &str = "jobplane-trial";
 const IMAGE: &str = "jobplane-trial:latest";
+/// How long an engine may take to remove its container.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// What its container is to run. It is not there, so that nothing is run; but an engine that gets so far has done all that it
 /// does for a job.
 const PROGRAM: &str = "/jobplane-trial-program";
@@ -80,7 +85,14 @@ impl Engine {
             self.docker.start_container(&name, None).await
         };
         let tried = tried.await;
-        self.remove(&name).await?;
+        // What fails here says nothing of the settings.
+        let until = Instant::now() + REMOVAL_TIMEOUT;
+        while let Err(error) = self.remove(&name).await {
+            if is_away(&error) || Instant::now() >= until {
+                return Err(error);
+            }
+            sleep(PAUSE).await;
+        }
         match tried {
             Err(error) if !says(&error, &[PROGRAM]) => Err(error),
             _ => Ok(()),
