@@ -125,10 +125,6 @@ impl Engine {
     /// program that is not there, no other try would find.
     async fn not_started(&self, image: &str, error: &EngineError) -> Ending {
         let text = format!("the engine could not start a container of {image}: {}", with_causes(error));
-        match self.lacks(error).await {
-            Some(lack) => Ending::unstarted(format!("{text}{lack}")),
-            None if not_a_program(error) => Ending::impossible(text),
-            None => Ending::failed(text),
-        }
+        self.blame(text, error, not_a_program(error)).await
     }
 }

@@ -93,9 +93,7 @@ impl Engine {
             Err(error) => {
                 let text =
                     format!("the engine could not say whether it has {image}: {}", with_causes(&error));
-                let lack = self.lacks(&error).await;
-                Err(lack
-                    .map_or_else(|| Ending::failed(&text), |lack| Ending::unstarted(format!("{text}{lack}"))))
+                Err(self.blame(text, &error, false).await)
             }
         }
     }
@@ -105,11 +103,7 @@ impl Engine {
     /// the size of an image that this disk has no room for.
     async fn not_pulled(&self, image: &str, error: &EngineError) -> Ending {
         let text = format!("{image} could not be pulled: {}", with_causes(error));
-        match self.lacks(error).await {
-            Some(lack) => Ending::unstarted(format!("{text}{lack}")),
-            None if is_refused(error) => Ending::impossible(text),
-            None => Ending::failed(text),
-        }
+        self.blame(text, error, is_refused(error)).await
     }
 
     /// An engine may be silent for long while it fetches; the controller bounds that, as it does the attempt.

@@ -7,7 +7,7 @@ use super::engine::{is_absent, is_away, says, unreachable};
 use super::settings::ContainerSettings;
 use crate::Error;
 use crate::error::with_causes;
-use crate::runtime;
+use crate::runtime::{self, Ending};
 use bollard::body_full;
 use bollard::errors::Error as EngineError;
 use bollard::models::{ContainerCreateBody, SystemInfo};
@@ -62,9 +62,19 @@ impl Engine {
         self.init.load(Ordering::Relaxed)
     }
 
+    /// What it means that the engine did not do something for a job. What the machine lacks costs the job no try; what is the
+    /// job's fault is tried again, unless that is so for good.
+    pub(super) async fn blame(&self, text: String, error: &EngineError, for_good: bool) -> Ending {
+        match self.lacks(error).await {
+            Some(lack) => Ending::unstarted(format!("{text}{lack}")),
+            None if for_good => Ending::impossible(text),
+            None => Ending::failed(text),
+        }
+    }
+
     /// What the machine lacks, if it is not the job that the engine did not do something. Texts of engines quote jobs and
     /// images, so another container is asked, not the text.
-    pub(super) async fn lacks(&self, error: &EngineError) -> Option<String> {
+    async fn lacks(&self, error: &EngineError) -> Option<String> {
         if is_away(error) {
             return Some(String::new());
         }
